@@ -239,7 +239,14 @@ async def test_a_call_that_never_gets_a_name_fails_the_turn(call: dict[str, Any]
         await answer_to(called(call) + chunk({}, "tool_calls") + DONE)
 
 
-@pytest.mark.parametrize("name", ["get weather!", "wéather<|x|>", "a" * 300])
+async def test_arguments_that_are_json_go_on_as_they_were_written() -> None:
+    written = '{\n  "city": "A",\n  "more": ' + "9" * 40 + "\n}"
+    told = await answer_to(called(piece(written, index=0, id="i")) + STOP)
+
+    assert [written] == [call.arguments for call in told.calls]
+
+
+@pytest.mark.parametrize("name", ["<|channel|>", "get weather!", "wéather<|x|>", "a" * 300])
 async def test_name_that_no_tool_has_goes_back_in_characters_that_all_take(name: str) -> None:
     """Fails when it goes back as it came: strict providers refuse the next request."""
     told = await answer_to(called(piece(A, name, index=0, id="i")) + STOP)

@@ -296,6 +296,7 @@ class ChatReader:
         if not self._has_choice:
             raise BrokenStreamError("no answer at all")
         self._calls.drop_empty(is_announced=self._finish == finish.CALLS)
+        self._other_calls.drop_empty(is_announced=False)
         if self._finish == finish.CALLS and not self._calls:
             self._calls = self._other_calls
         if self._finish == finish.CALLS and not (self._calls or self._said or self._is_refused):

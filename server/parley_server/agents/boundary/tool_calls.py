@@ -36,7 +36,6 @@ MAX_NAME_CHARS = 256
 
 _NO_IDS = frozenset({"", "null", "none", "undefined"})
 """What some servers write where they have no id, in lower case."""
-_CONTROL = re.compile("[\x00-\x1f]")
 _LEAKED = re.compile(r"<\|.*", re.DOTALL)
 """Behind a name: marks of the model's own format, which its server should have read."""
 _PATH = re.compile("[.:/]+")
@@ -287,7 +286,8 @@ def known_name(name: str, known_names: Names) -> str:
         return name
     bare = _LEAKED.sub("", name).strip()
     found = {part for part in (bare, *_PATH.split(bare)) if part in known}
-    found = found or {each for each in known if bare == each * (len(bare) // len(each))}
+    if bare and not found:
+        found = {each for each in known if bare == each * (len(bare) // len(each))}
     return found.pop() if len(found) == 1 else plain_name(name)
 
 
@@ -316,8 +316,11 @@ def _mended(text: str) -> str:
 
     Some servers write control characters as they are, or the object again, or `{}` before it.
     """
-    if _loaded(text) is not None and not _CONTROL.search(text):
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        found = [each for each in objects_in(text) if each]
+    else:
         return text
-    found = [each for each in objects_in(text) if each]
     is_one = bool(found) and all(each == found[0] for each in found)
     return json.dumps(found[0], ensure_ascii=False) if is_one else text

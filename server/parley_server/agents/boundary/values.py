@@ -56,7 +56,7 @@ def parsed(text: str) -> Any:
 
 def objects_in(text: str) -> list[Json]:
     """Return objects that are written one behind the other; none: there is something else, too."""
-    decoder = json.JSONDecoder(parse_int=_int, strict=False)
+    decoder = json.JSONDecoder(strict=False)
     found: list[Json] = []
     place = 0
     while (between := _BETWEEN.match(text, place)) and between.end() < len(text):
@@ -209,7 +209,8 @@ def list_of(value: object) -> list[Any]:
 
 def unwrapped(value: Any) -> Any:
     """Return the one object of a list that has nothing else, or the value itself."""
-    return value[0] if isinstance(value, list) and value == objects_of(value)[:1] else value
+    is_one = isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)
+    return value[0] if is_one else value
 
 
 def objects_of(value: object) -> list[Json]:
