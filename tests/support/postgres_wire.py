@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from parley_server.core.attempts import keeping
 from parley_server.storage.statements import sql
 
 
@@ -121,7 +122,13 @@ class PostgresWire:
 
 
 @pytest.fixture
-async def wire(database_url: str) -> AsyncIterator[PostgresWire]:
+def no_looks_for_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without notifications a running turn is looked at each half a second: now and then here."""
+    monkeypatch.setattr(keeping, "CANCEL_LOOK_S", 3600)
+
+
+@pytest.fixture
+async def wire(database_url: str, no_looks_for_cancels: None) -> AsyncIterator[PostgresWire]:
     async with PostgresWire(database_url).open() as wire:
         yield wire
 

@@ -242,7 +242,7 @@ async def test_connection_that_ends_within_a_pipeline_is_replaced(
 
 
 @pytest.fixture
-async def walled_wire(walled_url: str) -> AsyncIterator[PostgresWire]:
+async def walled_wire(walled_url: str, no_looks_for_cancels: None) -> AsyncIterator[PostgresWire]:
     async with PostgresWire(walled_url).open() as wire:
         yield wire
 
