@@ -395,7 +395,7 @@ func (x *Message) GetFinishReason() FinishReason {
 // One use of a tool, with its result. A call without a result cannot be represented.
 type ToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The model's name for this call, unique within its turn.
+	// The model's name for this call, unique within its step; some providers use it in other steps again.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The tool's name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`

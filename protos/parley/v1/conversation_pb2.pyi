@@ -242,7 +242,7 @@ class ToolCall(_message.Message):
     IS_ERROR_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The model's name for this call, unique within its turn."""
+    """The model's name for this call, unique within its step; some providers use it in other steps again."""
     name: _builtins.str
     """The tool's name."""
     arguments: _builtins.str

@@ -143,14 +143,17 @@ def _check_answer(message: conversation_pb2.Message, violations: Violations) -> 
         description = "must be set, unless there are tool_calls, or a finish_reason that says why"
         violations.add("content", "REQUIRED", description)
     violations.text("model", message.model, MAX_MODEL_BYTES)
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()  # some providers name calls alike in several steps
     for number, call in enumerate(message.tool_calls):
         _check_tool_call(f"tool_calls[{number}].", call, seen, violations)
-        seen.add(call.id)
+        seen.add((call.id, call.step))
 
 
 def _check_tool_call(
-    path: str, call: conversation_pb2.ToolCall, seen: set[str], violations: Violations
+    path: str,
+    call: conversation_pb2.ToolCall,
+    seen: set[tuple[str, int]],
+    violations: Violations,
 ) -> None:
     limits = {
         "id": MAX_BYTES,
@@ -163,8 +166,8 @@ def _check_tool_call(
         if not value and field in ("id", "name"):
             violations.add(path + field, "REQUIRED", "must not be empty")
         violations.text(path + field, value, max_bytes)
-    if call.id in seen:
-        violations.add(path + "id", "NOT_UNIQUE", "must not be that of another call of the message")
+    if (call.id, call.step) in seen:
+        violations.add(path + "id", "NOT_UNIQUE", "must not be that of another call of the step")
     if call.step < 1:
         violations.add(path + "step", "TOO_LOW", "must be 1 or more")
 

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
+from parley_client.cli.owner import MAX_LATE
 from parley_client.cli.screen import Screen
 from parley_client.cli.tables import show_conversations
 from support.scripted_server import Code, Refusal, scripted
@@ -237,6 +238,14 @@ async def test_erase_in_a_script_prints_the_receipt() -> None:
         plain = await ran(server.address, *arguments, "--json")
     assert "order-7\t2026-09-21T14:13:20+00:00\t2\t1001\t1\n" == done.stdout.decode()
     assert "1001" == json.loads(plain.stdout)["messages"]
+
+
+async def test_erase_does_not_wait_for_a_silent_server_for_ever() -> None:
+    """And says how to go on: an erasure may have begun."""
+    async with scripted(Refusal(Code.DEADLINE_EXCEEDED)) as server:
+        done = await ran(server.address, "erase", "--yes", exit_code=6)
+    assert MAX_LATE == len(server.asked)
+    assert f"--request-id {server.asked[0].request.request_id}" in said(done)
 
 
 async def test_erase_without_the_scope_says_which_it_is() -> None:

@@ -47,6 +47,12 @@ def test_command_without_a_library_says_how_to_install_it(name: str) -> None:
     assert 1 == len(done.stderr.splitlines())
 
 
+def test_command_that_asks_nothing_does_not_load_what_draws_the_prompt() -> None:
+    """Fails when anything but the prompt imports it: a third of a command's start."""
+    loaded = "import parley_client.cli.app; print('prompt_toolkit' in sys.modules)"
+    assert "False" == run_without([], loaded).stdout.strip()
+
+
 def test_command_without_another_library_says_which_one() -> None:
     done = run_without(["grpc"], "from parley_client.cli import main; main()")
     assert 1 == done.returncode

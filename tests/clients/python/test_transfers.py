@@ -14,7 +14,7 @@ import pytest
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.cli.importing import MAX_BATCH, MAX_BATCH_BYTES, batches, bytes_of
-from parley_client.cli.json_lines import Export, WrongFile, line_of, messages_in, place_in
+from parley_client.cli.json_lines import Export, Place, WrongFile, line_of, messages_in, place_in
 from support.chatgpt_exports import a_conversation, a_message, an_answer, of_all_kinds, text_of
 from support.rosters import a_named_agent, seat, started
 from support.scripted_server import Code, Refusal
@@ -270,7 +270,7 @@ async def test_import_names_what_is_in_its_way_and_does_the_rest(
     assert "1 conversation imported, 2 failed; 2 messages added.\n" == done.stdout
     complaints = done.stderr
     assert f"({a}): another conversation has its id" in complaints
-    assert f"({b}): it was deleted in the last 30 days" in complaints
+    assert f"({b}): it was deleted, and its id is not free yet" in complaints
     assert await stored(service, c) == await stored(service, c, "bob")
     assert 2 == (await service.conversation(a, user="bob")).last_sequence
 
@@ -430,6 +430,37 @@ def test_messages_that_are_not_wanted_are_skipped() -> None:
         for each, messages in Export(lines).conversations()
     ]
     assert [("0", 0), ("1", 3), ("2", 0)] == seen
+
+
+def test_message_of_another_conversation_is_refused() -> None:
+    """A line was lost. Fails when the message is stored in the conversation before it."""
+    a, b, _ = IDS
+    lines = [
+        line_of(part)
+        for part in (
+            a_part(conversation=parts.Conversation(conversation_id=a), conversation_id=a),
+            a_part(message=parts.Message(content="of a"), conversation_id=a),
+            a_part(message=parts.Message(content="as a person writes it")),
+            a_part(message=parts.Message(content="of b"), conversation_id=b),
+        )
+    ]
+
+    def told(count: int) -> list[list[str]]:
+        export = Export(lines[:count])
+        return [[m.content for m in messages] for _, messages in export.conversations()]
+
+    assert [["of a", "as a person writes it"]] == told(3)
+    with pytest.raises(WrongFile, match=f"line 4 is a message of {b}"):
+        told(4)
+
+
+def test_export_of_nothing_is_complete(tmp_path: Path) -> None:
+    """Its only line has no cursor, since nothing lies before it."""
+    file = tmp_path / "export"
+    line = line_of(pb.ExportConversationsResponse(done=pb.ExportDone()))
+    file.write_bytes(line)
+    with file.open("rb") as opened:
+        assert Place(len(line), "", is_done=True) == place_in(opened)
 
 
 @pytest.mark.parametrize("longest", [10, 100_000], ids=str)

@@ -1,12 +1,15 @@
 """ExportConversations: everything once, from any place on."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.conversations import export
+from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, ToolCall
+from support.agents import ScriptedAgent
 from support.messages import user
 from support.services import Service, StartService, a_token, an_id, refused
 from support.streams import Stream, rest_of
@@ -90,6 +93,25 @@ async def test_export_is_appended_again_as_it_was(service: Service) -> None:
             original = await service.history(conversation_id)
             copy = await service.history(conversation_id, user="bob")
             assert original.messages == copy.messages
+
+
+async def test_answer_whose_calls_are_named_alike_is_appended_again(
+    start_service: StartService,
+) -> None:
+    """Some providers begin with the same name in every step. Fails when it has to be unique."""
+
+    async def look_twice(run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        yield ToolCall("call_0", "look", "{}", "seen", is_error=False, step=1)
+        yield ToolCall("call_0", "look", "{}", "seen", is_error=False, step=2)
+        yield Finish(FinishReason.STOP, "scripted-1")
+
+    service = await start_service(ScriptedAgent(look_twice))
+    said = await service.chat()
+    history = await service.history(said.conversation_id)
+    await service.append(said.conversation_id, *history.messages, user="bob", allow_missing=True)
+    copy = await service.history(said.conversation_id, user="bob")
+    assert 2 == len(copy.messages[1].tool_calls)
+    assert history.messages == copy.messages
 
 
 async def test_export_of_nothing_is_done(service: Service) -> None:

@@ -130,7 +130,7 @@ class Importer:
         except (_CannotImport, InvalidRequest, SequenceMismatch, TurnInProgress) as error:
             return Outcome("failed", added, _why(error))
         except ConversationNotFound:
-            why = "it was deleted in the last 30 days, and its id is not free yet: use --new-ids"
+            why = "it was deleted, and its id is not free yet: use --new-ids"
             return Outcome("failed", added, why)
         if is_new:
             return Outcome("imported", added)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message as Proto
@@ -62,9 +62,15 @@ def place_in(file: BinaryIO) -> Place:
     start = _end_of_last_line(file, end - 1)
     file.seek(start)
     part = _part_of(file.read(end - start), "the last line")
-    if not part.cursor:
+    is_done = part.HasField("done")  # of nothing at all, without a cursor
+    if not part.cursor and not is_done:
         raise WrongFile("the last line has no cursor to continue from")
-    return Place(end, part.cursor, part.HasField("done"))
+    return Place(end, part.cursor, is_done)
+
+
+class _Line(NamedTuple):
+    number: int
+    part: pb.ExportConversationsResponse
 
 
 class Export:
@@ -84,18 +90,18 @@ class Export:
         """
         count = 0
 
-        def number(part: pb.ExportConversationsResponse) -> int:
+        def number(line: _Line) -> int:
             nonlocal count
-            count += part.HasField("conversation")
+            count += line.part.HasField("conversation")
             return count
 
         for _, group in groupby(self._parts(), number):
-            first = next(group)
+            first = next(group).part
             if not first.HasField("conversation"):
                 raise WrongFile("line 1 is a message without a conversation before it")
-            yield first.conversation, (part.message for part in group)  # noqa: B031 - its rest
+            yield first.conversation, _messages_of(first, group)  # noqa: B031 - its rest
 
-    def _parts(self) -> Iterator[pb.ExportConversationsResponse]:
+    def _parts(self) -> Iterator[_Line]:
         for number, line in enumerate(self._lines, 1):
             if not line.strip():
                 continue
@@ -112,7 +118,7 @@ class Export:
             elif part.WhichOneof("item") is None:
                 raise WrongFile(f"line {number} has neither a conversation nor a message")
             else:
-                yield part
+                yield _Line(number, part)
 
 
 def messages_in(lines: Iterable[bytes]) -> Iterator[parts.Message]:
@@ -137,6 +143,21 @@ def messages_in(lines: Iterable[bytes]) -> Iterator[parts.Message]:
         parsed = parts.Message()
         _parse(fitting, parsed, where)
         yield parsed
+
+
+def _messages_of(
+    first: pb.ExportConversationsResponse, lines: Iterable[_Line]
+) -> Iterator[parts.Message]:
+    """Iterate over the messages behind a conversation's line.
+
+    Raises: WrongFile, while iterating: the line of another conversation is missing between them.
+    """
+    own = first.conversation_id or first.conversation.conversation_id
+    for number, part in lines:
+        if part.conversation_id not in ("", own):
+            other = part.conversation_id
+            raise WrongFile(f"line {number} is a message of {other}, whose own line is missing")
+        yield part.message
 
 
 def _is_beginning(line: bytes) -> bool:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
-
-from prompt_toolkit import Application
+from typing import TYPE_CHECKING, Any
 
 from parley_client.cli.failures import KILLED
+
+if TYPE_CHECKING:
+    from prompt_toolkit import Application  # takes a third of a command's start
 
 _NAMES = ("SIGTERM", "SIGHUP", "SIGQUIT")
 _NUMBERS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -27,7 +28,7 @@ def end_on_signals() -> None:
 
 
 @contextmanager
-def signals_end(app: Application[Any]) -> Iterator[None]:
+def signals_end(app: "Application[Any]") -> Iterator[None]:
     """Have signals end an application inside the block: its loop bears no error in its midst."""
     taken = [number for number in _NUMBERS if signal.getsignal(number) is _end]
     for number in taken:
@@ -49,7 +50,7 @@ def _end(
     leave(end)
 
 
-def _leave(app: Application[Any], end: SystemExit) -> None:
+def _leave(app: "Application[Any]", end: SystemExit) -> None:
     if app.loop is None or not app.is_running:
         raise end
     app.loop.call_soon_threadsafe(partial(app.exit, exception=end))

@@ -19,6 +19,8 @@ from parley_client.conversation_calls import CHANGE_TIMEOUT_S, ERASURE_PAUSE_S
 from parley_client.errors import DeadlineExceeded
 from parley_client.sync_client import ParleyClient
 
+MAX_LATE = 10
+"""How many calls in a row may end without an answer: the server may be silent for good."""
 ERASE = "erase"
 """What a person types to agree, unless it is another user's name."""
 
@@ -126,14 +128,22 @@ def erase(
 def _erase(
     client: ParleyClient, screen: Screen, key: str, timeout_s: float
 ) -> pb.EraseOwnerResponse:
-    """Erase all, and wait until it is removed; show meanwhile how much was."""
+    """Erase all, and wait until it is removed; show meanwhile how much was.
+
+    Raises: DeadlineExceeded: the server answers none of MAX_LATE calls. Other ParleyErrors.
+    """
+    late = 0
     with screen.counting() as show:
         show("erasing", 0)
         while True:
             try:
                 receipt = client.erase_owner(key, timeout_s=timeout_s)
             except DeadlineExceeded:
+                late += 1
+                if late == MAX_LATE:
+                    raise
                 continue  # it goes on where it was
+            late = 0
             show(f"erasing: {_counts(receipt)}", receipt.messages)
             if receipt.state == pb.ERASURE_STATE_DONE:
                 return receipt

@@ -26,6 +26,8 @@ ANSWER_TOKENS = 1024
 """How much of the model's context is kept free for its answer."""
 CUT = "\n[…]\n"
 """Stands where a message was shortened."""
+_LEAST_END = 16
+"""How many bytes of each end of a message are shown, however little room there is."""
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_TEXT = "(no text)"
@@ -165,12 +167,13 @@ def _told_apart(
 def shortened(text: str, max_bytes: int) -> str:
     """Return the text, with its middle left out if it is longer than max_bytes of UTF-8.
 
-    Guarantees: never empty, whatever the limit; never splits a character.
+    Guarantees: never empty, whatever the limit; never longer than the text; never splits a
+        character.
     """
-    data = text.encode()
-    if len(data) <= max_bytes:
+    data, cut = text.encode(), len(CUT.encode())
+    if len(data) <= max(max_bytes, 2 * _LEAST_END + cut):
         return text
-    half = max(16, (max_bytes - len(CUT.encode())) // 2)
+    half = max(_LEAST_END, (max_bytes - cut) // 2)
     head = data[:half].decode(errors="ignore")
     tail = data[-half:].decode(errors="ignore")
     return head + CUT + tail

@@ -263,11 +263,13 @@ texts = st.text(st.sampled_from("a é漢𝄞\n\u0301[…]"), max_size=400)
 @given(texts, st.integers(0, 700))
 @example("𝄞" * 100, LEAST)
 @example("é" * 225_000, 1024)
+@example("hello", 0)
+@example("a" * (LEAST + 1), 0)
 def test_shortened_text_fits_and_has_the_ends_of_the_whole_one(text: str, limit: int) -> None:
-    """Fails when a cut is counted in characters, or goes through one."""
+    """Fails when a cut is counted in characters, or goes through one, or ends overlap."""
     short = shortened(text, limit)
 
-    if len(text.encode()) <= limit:
+    if len(text.encode()) <= max(limit, LEAST):
         assert text == short
         return
     assert short.strip()

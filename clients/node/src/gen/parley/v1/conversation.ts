@@ -328,7 +328,7 @@ export interface Message {
 
 /** One use of a tool, with its result. A call without a result cannot be represented. */
 export interface ToolCall {
-  /** The model's name for this call, unique within its turn. */
+  /** The model's name for this call, unique within its step; some providers use it in other steps again. */
   id: string;
   /** The tool's name. */
   name: string;

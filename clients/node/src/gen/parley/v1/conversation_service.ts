@@ -858,7 +858,7 @@ export interface AppendMessagesRequest {
    * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
    * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
    * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
    * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
    * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
    * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1017,7 +1017,10 @@ export interface GetUsageResponse {
 export interface UsageRow {
   /** The day on which the attempts ended, "2026-11-28", in UTC. */
   date: string;
-  /** The agent. Empty for the default agent, and unless by_agent is set. */
+  /**
+   * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+   * is set.
+   */
   agent: string;
   /** The value of the label by_label. Empty for conversations without it, and unless by_label is set. */
   labelValue: string;

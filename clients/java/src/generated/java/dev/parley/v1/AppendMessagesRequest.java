@@ -155,7 +155,7 @@ private static final long serialVersionUID = 0L;
    * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
    * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
    * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
    * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
    * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
    * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -175,7 +175,7 @@ private static final long serialVersionUID = 0L;
    * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
    * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
    * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
    * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
    * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
    * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -196,7 +196,7 @@ private static final long serialVersionUID = 0L;
    * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
    * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
    * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
    * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
    * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
    * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -216,7 +216,7 @@ private static final long serialVersionUID = 0L;
    * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
    * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
    * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
    * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
    * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
    * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -236,7 +236,7 @@ private static final long serialVersionUID = 0L;
    * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
    * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
    * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
    * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
    * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
    * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1038,7 +1038,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1061,7 +1061,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1084,7 +1084,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1107,7 +1107,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1137,7 +1137,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1164,7 +1164,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1193,7 +1193,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1223,7 +1223,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1250,7 +1250,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1277,7 +1277,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1305,7 +1305,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1331,7 +1331,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1357,7 +1357,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1377,7 +1377,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1400,7 +1400,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1424,7 +1424,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1444,7 +1444,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
@@ -1465,7 +1465,7 @@ private static final long serialVersionUID = 0L;
      * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
      * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
      * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
-     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its step, and a name; its
      * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
      * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
      * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an

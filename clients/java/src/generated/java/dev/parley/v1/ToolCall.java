@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object id_ = "";
   /**
    * <pre>
-   * The model's name for this call, unique within its turn.
+   * The model's name for this call, unique within its step; some providers use it in other steps again.
    * </pre>
    *
    * <code>string id = 1;</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The model's name for this call, unique within its turn.
+   * The model's name for this call, unique within its step; some providers use it in other steps again.
    * </pre>
    *
    * <code>string id = 1;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object id_ = "";
     /**
      * <pre>
-     * The model's name for this call, unique within its turn.
+     * The model's name for this call, unique within its step; some providers use it in other steps again.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -740,7 +740,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model's name for this call, unique within its turn.
+     * The model's name for this call, unique within its step; some providers use it in other steps again.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -761,7 +761,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model's name for this call, unique within its turn.
+     * The model's name for this call, unique within its step; some providers use it in other steps again.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -778,7 +778,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model's name for this call, unique within its turn.
+     * The model's name for this call, unique within its step; some providers use it in other steps again.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model's name for this call, unique within its turn.
+     * The model's name for this call, unique within its step; some providers use it in other steps again.
      * </pre>
      *
      * <code>string id = 1;</code>

@@ -10,7 +10,7 @@ public interface ToolCallOrBuilder extends
 
   /**
    * <pre>
-   * The model's name for this call, unique within its turn.
+   * The model's name for this call, unique within its step; some providers use it in other steps again.
    * </pre>
    *
    * <code>string id = 1;</code>
@@ -19,7 +19,7 @@ public interface ToolCallOrBuilder extends
   java.lang.String getId();
   /**
    * <pre>
-   * The model's name for this call, unique within its turn.
+   * The model's name for this call, unique within its step; some providers use it in other steps again.
    * </pre>
    *
    * <code>string id = 1;</code>

@@ -99,7 +99,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * The agent. Empty for the default agent, and unless by_agent is set.
+   * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+   * is set.
    * </pre>
    *
    * <code>string agent = 2;</code>
@@ -120,7 +121,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent. Empty for the default agent, and unless by_agent is set.
+   * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+   * is set.
    * </pre>
    *
    * <code>string agent = 2;</code>
@@ -861,7 +863,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * The agent. Empty for the default agent, and unless by_agent is set.
+     * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+     * is set.
      * </pre>
      *
      * <code>string agent = 2;</code>
@@ -881,7 +884,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent. Empty for the default agent, and unless by_agent is set.
+     * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+     * is set.
      * </pre>
      *
      * <code>string agent = 2;</code>
@@ -902,7 +906,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent. Empty for the default agent, and unless by_agent is set.
+     * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+     * is set.
      * </pre>
      *
      * <code>string agent = 2;</code>
@@ -919,7 +924,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent. Empty for the default agent, and unless by_agent is set.
+     * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+     * is set.
      * </pre>
      *
      * <code>string agent = 2;</code>
@@ -933,7 +939,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent. Empty for the default agent, and unless by_agent is set.
+     * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+     * is set.
      * </pre>
      *
      * <code>string agent = 2;</code>

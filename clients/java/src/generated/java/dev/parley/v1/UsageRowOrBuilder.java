@@ -30,7 +30,8 @@ public interface UsageRowOrBuilder extends
 
   /**
    * <pre>
-   * The agent. Empty for the default agent, and unless by_agent is set.
+   * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+   * is set.
    * </pre>
    *
    * <code>string agent = 2;</code>
@@ -39,7 +40,8 @@ public interface UsageRowOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * The agent. Empty for the default agent, and unless by_agent is set.
+   * The agent, as Turn has it: empty where no one named it, so that the default agent answered, and unless by_agent
+   * is set.
    * </pre>
    *
    * <code>string agent = 2;</code>
