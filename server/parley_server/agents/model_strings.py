@@ -151,6 +151,8 @@ def _settled(model: Model[Any], boundary: Boundary, *, may_think: bool) -> Model
     strict = OpenAIModelProfile(
         openai_chat_streaming_requires_finish_reason=True, ignore_streamed_leading_whitespace=False
     )
+    if may_think:  # templates of other servers than OpenAI's take one system message, at most
+        strict["openai_chat_supports_multiple_system_messages"] = False
     model.profile = cast(OpenAIModelProfile, merge_profile(profile, strict))
     return model
 
