@@ -1,9 +1,12 @@
 """Servers in front of the server that fail first, each in its own way.
 
-    runner ──────────────► FailingServer ─► the server       fails_twice, always_fails, pushes_back
-    runner ─► TcpCutter ─► CuttingServer ─► the server       cuts_once
+    runner ──────────────► FailingServer ───► the server     fails_twice, always_fails, pushes_back
+    runner ─► TcpCutter ─► CuttingServer ───► the server     cuts_once
+    runner ──────────────► ResettingServer ─► the server     resets_once
+    runner ──────────────► RefusingServer                    refuses
 
-Both pass every call on as it came, with its metadata and deadline, unless it is its turn to fail.
+All but the last one pass every call on as it came, with its metadata and deadline, unless it is its
+turn to fail.
 They count calls by method and request id; by conversation where there is none, and by caller where
 there is neither.
 """
@@ -23,6 +26,8 @@ from google.rpc.status_pb2 import Status
 from parley.v1 import conversation_service_pb2 as pb
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+STORE_AWAY = "STORE_UNAVAILABLE"
+NOT_NOW = "not now"
 FOREVER = 1 << 30
 PATIENCE_MS = 50
 NO_RETRIES_MS = -1
@@ -81,6 +86,8 @@ async def failing_servers(address: str) -> AsyncIterator[Mapping[str, str]]:
             "fails_twice": FailingServer(channel, times=2),
             "always_fails": FailingServer(channel, times=FOREVER),
             "pushes_back": FailingServer(channel, times=FOREVER, pushback_ms=NO_RETRIES_MS),
+            "resets_once": ResettingServer(channel),
+            "refuses": RefusingServer(channel),
         }
         ports = {
             name: await started.enter_async_context(_serving(server))
@@ -115,22 +122,23 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         method = path.rpartition("/")[2]
 
         async def unary(request: bytes, context: Any) -> bytes:
-            tries = self._counted(method, request, context)
-            await self.begin(tries, context)
+            name, tries = self._counted(method, request, context)
+            await self.begin(name, tries, context)
             call = self._channel.unary_unary(path, None, None)(request, **_as_it_came(context))
             answer: bytes = await _passed_on(call, context)
             self.answered(tries)
             return answer
 
         async def stream(request: bytes, context: Any) -> None:
-            tries = self._counted(method, request, context)
-            await self.begin(tries, context)
+            name, tries = self._counted(method, request, context)
+            await self.begin(name, tries, context)
             call = self._channel.unary_stream(path, None, None)(request, **_as_it_came(context))
             is_done = False
             try:
                 while (event := await _passed_on(call.read(), context)) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
                     is_done = is_done or self.comes(tries, method, event)
                     await context.write(event)
+                    await self.came(tries, method, event, context)
             finally:
                 call.cancel()
 
@@ -138,17 +146,17 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    def _counted(self, method: str, request: bytes, context: Any) -> int:
-        """Return how often this call has been made by now."""
+    def _counted(self, method: str, request: bytes, context: Any) -> tuple[str, int]:
+        """Return what names this call, and how often it has been made by now."""
         parsed = _REQUESTS[method].FromString(request)
         asked = getattr(parsed, _WRAPPED[method]) if method in _WRAPPED else parsed
         name = getattr(asked, "request_id", "") or getattr(asked, "conversation_id", "")
         name = name or dict(context.invocation_metadata()).get("authorization", "")
         key = f"{method} {name}"
         self._tries[key] += 1
-        return self._tries[key]
+        return name, self._tries[key]
 
-    async def begin(self, tries: int, context: Any) -> None:
+    async def begin(self, name: str, tries: int, context: Any) -> None:
         """Do something before a call is passed on."""
 
     def answered(self, tries: int) -> None:
@@ -157,6 +165,9 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
     def comes(self, tries: int, method: str, event: bytes) -> bool:  # noqa: ARG002 - others do
         """Do something before a stream's event is passed back. Returns: it is all for this call."""
         return False
+
+    async def came(self, tries: int, method: str, event: bytes, context: Any) -> None:
+        """Do something after a stream's event was passed back."""
 
 
 class FailingServer(PassingServer):
@@ -169,10 +180,20 @@ class FailingServer(PassingServer):
         self._times = times
         self._pushback_ms = pushback_ms
 
-    async def begin(self, tries: int, context: Any) -> None:
+    async def begin(self, name: str, tries: int, context: Any) -> None:  # noqa: ARG002 - others do
         if tries <= self._times:
-            trailing = _trailing_metadata(tries, self._pushback_ms)
-            await context.abort(UNAVAILABLE, "not now", trailing)
+            trailing = _trailing_metadata(UNAVAILABLE, STORE_AWAY, tries, self._pushback_ms)
+            await context.abort(UNAVAILABLE, NOT_NOW, trailing)
+
+
+class RefusingServer(PassingServer):
+    """Ends every call with the status that its request id names, `CODE` or `CODE:REASON`."""
+
+    async def begin(self, name: str, tries: int, context: Any) -> None:
+        code_name, _, reason = name.partition(":")
+        code = grpc.StatusCode[code_name]
+        trailing = _trailing_metadata(code, reason, tries, PATIENCE_MS) if reason else ()
+        await context.abort(code, NOT_NOW, trailing)
 
 
 class CuttingServer(PassingServer):
@@ -193,23 +214,35 @@ class CuttingServer(PassingServer):
         is_watch = method == "WatchConversation"
         if is_watch and pb.WatchConversationResponse.FromString(event).HasField("deleted"):
             self._cutter.cut()
-        if tries > 1:
-            return False
-        if method == "StreamChat":
-            is_far_enough = pb.StreamChatResponse.FromString(event).index == 1
-        elif method == "StreamResumeTurn":
-            is_far_enough = pb.StreamResumeTurnResponse.FromString(event).event.index == 1
-        elif method == "ExportConversations":
-            is_far_enough = pb.ExportConversationsResponse.FromString(event).message.sequence == 1
-        elif method == "WatchTurns":
-            is_far_enough = pb.WatchTurnsResponse.FromString(event).turn.user_sequence == 1
-        elif method == "RehearseTurn":
-            is_far_enough = pb.RehearseTurnResponse.FromString(event).HasField("chunk")
-        else:
-            is_far_enough = pb.WatchConversationResponse.FromString(event).message.sequence == 1
-        if is_far_enough:  # a second mark would wait for a later call
+        is_all = tries == 1 and _is_far_enough(method, event)
+        if is_all:  # a second mark would wait for a later call
             self._cutter.cut_behind(event)
-        return is_far_enough
+        return is_all
+
+
+class ResettingServer(PassingServer):
+    """Ends each stream in its first try as one is told that a proxy has reset: without details."""
+
+    async def came(self, tries: int, method: str, event: bytes, context: Any) -> None:
+        if tries == 1 and _is_far_enough(method, event):
+            await context.abort(grpc.StatusCode.INTERNAL, "the stream was reset")
+
+
+def _is_far_enough(method: str, event: bytes) -> bool:
+    """Say whether this is the event behind which a stream is lost."""
+    match method:
+        case "StreamChat":
+            return pb.StreamChatResponse.FromString(event).index == 1
+        case "StreamResumeTurn":
+            return pb.StreamResumeTurnResponse.FromString(event).event.index == 1
+        case "ExportConversations":
+            return pb.ExportConversationsResponse.FromString(event).message.sequence == 1
+        case "WatchTurns":
+            return pb.WatchTurnsResponse.FromString(event).turn.user_sequence == 1
+        case "RehearseTurn":
+            return pb.RehearseTurnResponse.FromString(event).HasField("chunk")
+        case _:
+            return pb.WatchConversationResponse.FromString(event).message.sequence == 1
 
 
 def _as_it_came(context: Any) -> dict[str, Any]:
@@ -227,14 +260,16 @@ async def _passed_on(call: Any, context: Any) -> Any:
         await context.abort(error.code(), error.details() or "", trailing)
 
 
-def _trailing_metadata(tries: int, pushback_ms: int) -> tuple[tuple[str, str | bytes], ...]:
-    """Return what Parley would say of a database that is down, and how often it was asked."""
+def _trailing_metadata(
+    code: grpc.StatusCode, reason: str, tries: int, pushback_ms: int
+) -> tuple[tuple[str, str | bytes], ...]:
+    """Return what Parley would say of such an error, and how often it was asked."""
     delay = Duration()
     delay.FromMilliseconds(max(pushback_ms, 0))
-    status = Status(code=UNAVAILABLE.value[0], message="not now")
+    status = Status(code=code.value[0], message=NOT_NOW)
     for detail in (
         error_details_pb2.ErrorInfo(
-            reason="STORE_UNAVAILABLE", domain="parley.v1", metadata={"tries": str(tries)}
+            reason=reason, domain="parley.v1", metadata={"tries": str(tries)}
         ),
         error_details_pb2.RetryInfo(retry_delay=delay),
     ):

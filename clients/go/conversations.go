@@ -48,7 +48,8 @@ func (c *Client) GetConversation(ctx context.Context, request *GetConversationRe
 //
 // It changes those of the four fields that the request's UpdateMask names; one that is named and empty becomes
 // empty, and an empty agent is the server's default one. Without a mask it changes those that are not empty. New labels
-// replace all that the conversation has. An open turn keeps the instructions and the agent that it began with.
+// replace all that the conversation has. An open turn keeps its agent; its present attempt keeps the instructions
+// that it began with.
 //
 // With an ExpectedRevision, the error is [ReasonRevisionMismatch] if the conversation has been changed since, and
 // [Error.Revision] is the revision that it has. The change is made once: when a connection breaks after it, the

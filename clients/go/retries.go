@@ -12,7 +12,7 @@ import (
 // gRPC repeats a call that ended UNAVAILABLE before anything had come, as the service config says. The
 // rest is here. A turn that another worker took over ends ABORTED: gRPC may not repeat that, since most
 // of what is ABORTED needs a decision, but ReasonLeaseLost needs none. A stream is lost in its middle,
-// where gRPC cannot help. All of it is safe because of the request id: there is one turn for it. What deletes
+// where gRPC cannot help; a proxy resets one whose server it has lost, which gRPC calls INTERNAL. All of it is safe because of the request id: there is one turn for it. What deletes
 // a conversation has none, and has to know of its earlier tries, of which gRPC does not tell.
 const (
 	maxTries = 5
@@ -93,21 +93,24 @@ func (t *tries) isPushedBack(err *Error) bool {
 
 func (t *tries) isWorthIt(err *Error) bool {
 	isGone := err.Code == codes.Unavailable
-	isLost := err.Reason == ReasonLeaseLost
+	isReset := err.Code == codes.Internal && err.Reason == "" // Parley's own errors have a reason
+	isLost := isGone || isReset || err.Reason == ReasonLeaseLost
 	// The worker that drains hands all its streams to the others, all at once.
 	isFull := err.Reason == ReasonOverloaded || err.Reason == ReasonTurnLimitReached
 	switch {
 	case t.kind == unary:
-		return isLost && t.count < maxTries
+		return err.Reason == ReasonLeaseLost && t.count < maxTries
 	case t.kind == unaryOnce:
 		return isGone && t.count < maxTries
 	case !t.isUnderWay:
-		return (isGone || isLost) && t.count < maxTries
+		return isLost && t.count < maxTries
 	case t.kind == rehearsed:
 		return false
 	case t.kind == streamed:
-		return (isGone || isLost || isFull) && t.count < maxTriesUnderWay
+		return (isLost || isFull) && t.count < maxTriesUnderWay
 	default: // the server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED
-		return (isGone || isFull || err.Code == codes.DeadlineExceeded) && (t.kind == watched || t.count < maxTriesUnderWay)
+		// A reset that always comes at the same place is no loss: a watch tells it, too.
+		hasNoEnd := t.kind == watched && !isReset
+		return (isLost || isFull || err.Code == codes.DeadlineExceeded) && (hasNoEnd || t.count < maxTriesUnderWay)
 	}
 }

@@ -78,6 +78,26 @@ func TestAWatchThatBeganGoesOnForEverAndNotTooOften(t *testing.T) {
 	}
 }
 
+// A proxy resets a stream whose server it has lost; one that gets no further will not get further.
+func TestAResetStreamIsTriedAgainAndAWatchNotForEver(t *testing.T) {
+	reset, defect := &Error{Code: codes.Internal}, &Error{Code: codes.Internal, Reason: ReasonInternal}
+	for _, kind := range []kind{streamed, exported, watched} {
+		tries := newTries(kind)
+		tries.cameFurther()
+		if _, ok := tries.pause(t.Context(), defect); ok {
+			t.Errorf("%v: expected no try after a defect", kind)
+		}
+		for n := range maxTriesUnderWay {
+			if _, ok := tries.pause(t.Context(), reset); ok != (n < maxTriesUnderWay-1) {
+				t.Errorf("%v: after %d tries: observed %v", kind, n+1, ok)
+			}
+		}
+	}
+	if _, ok := newTries(unary).pause(t.Context(), reset); ok {
+		t.Error("expected no other try of a call for a single response")
+	}
+}
+
 func TestWhatIsOnThisMachine(t *testing.T) {
 	for address, expected := range map[string]bool{
 		"127.0.0.1:50051": true, "localhost:1": true, "localhost": true, "[::1]:1": true, "127.9.9.9": true,

@@ -1,6 +1,7 @@
 """What deploy/envoy/envoy.yaml sends again: reads, and what is said to have a request id."""
 
 import asyncio
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client import AsyncParleyClient, StoreUnavailable
+from parley_client import AsyncParleyClient, ParleyError, StoreUnavailable
 from parley_client.channels import options
 from parley_server.core.model import AgentRun
 from support.agents import Gate, ScriptedAgent, say_back
@@ -123,6 +124,39 @@ async def test_killed_workers_turns_are_answered_by_the_other_worker(
     assert lost > 3  # Envoy retries three at once if it is not told otherwise
     assert ["HELLO"] * 12 == [answer.response for answer in answers]
     assert (12, 24) == counted(database_url)
+
+
+@pytest.mark.slow
+async def test_killed_workers_watches_go_on_at_the_other_worker(
+    start_service: StartService, database_url: str, tmp_path: Path
+) -> None:
+    """Fails when a client takes the reset that Envoy sends, INTERNAL for gRPC, for a defect."""
+    lost: list[ParleyError] = []
+    heir = await start_service()
+    with ServerProcess(database_url) as doomed:
+        async with (
+            Envoy(tmp_path, [doomed.port, heir.port]) as envoy,
+            AsyncParleyClient(envoy.address, token=a_token()) as parley,
+            AsyncExitStack() as left,
+        ):
+            await envoy.until_healthy(doomed.port, heir.port)
+            first = await parley.chat("hello")
+            watches = []
+            for _ in range(6):
+                watch = parley.watch(first.conversation_id, on_retry=lost.append)
+                watches.append(await left.enter_async_context(aclosing(watch)))
+                async for update in watch:
+                    if update.HasField("progress"):
+                        break
+            doomed.kill()
+            await parley.chat("again", conversation_id=first.conversation_id)
+            told = []
+            for watch in watches:
+                messages = (u.message async for u in watch if u.HasField("message"))
+                told.append([(await anext(messages)).sequence for _ in range(2)])
+
+    assert [[3, 4]] * 6 == told
+    assert grpc.StatusCode.INTERNAL in {error.code for error in lost}
 
 
 async def attempts(

@@ -4,6 +4,8 @@ see        answers with what came along, as JSON
 count N    answers with N words, each a chunk
 hang       says "Half" and waits until it is cancelled
 ask        asks for input, and answers it in the same task
+offer TEXT answers with an artifact, and asks for input (in Python)
+take TEXT  answers with the same artifact, of which TEXT takes the place (in Python)
 """
 
 import asyncio
@@ -83,6 +85,9 @@ class Executor(AgentExecutor):
                     self._lines.append("ended")
             case "ask":
                 await updater.requires_input(new_text_message("Which one?"))
+            case "offer" | "take":
+                await updater.add_artifact([new_text_part(argument)], artifact_id="reply")
+                await (updater.requires_input() if command == "offer" else updater.complete())
             case _:
                 said = f"{command}, in the task of before: {str(goes_on).lower()}"
                 await updater.complete(new_text_message(said))

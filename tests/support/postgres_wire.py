@@ -136,6 +136,7 @@ async def wire(database_url: str, no_looks_for_cancels: None) -> AsyncIterator[P
 LOOKS = {
     statement.text
     for statement in (
+        sql.ADOPT_FEED,
         sql.BACKLOG,
         sql.DUE_DELETIONS,
         sql.DUE_OWNERS,

@@ -6,6 +6,7 @@ A rule takes a request's messages and returns whether they are refused.
 """
 
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -35,6 +36,18 @@ def wants_thoughts(messages: list[Json]) -> bool:
 def refuses_thoughts(messages: list[Json]) -> bool:
     """A server that knows no such field."""
     return any("reasoning_content" in m for m in messages)
+
+
+def refuses_all_thoughts(messages: list[Json]) -> bool:
+    """Groq, Cerebras: they tell their thoughts, and refuse to be told of them."""
+    return refuses_thoughts(messages) or any("reasoning" in m for m in messages)
+
+
+def wants_short_ids(messages: list[Json]) -> bool:
+    """Mistral, and servers with its templates, whatever ids they give themselves."""
+    calls = [call["id"] for m in messages for call in m.get("tool_calls") or []]
+    results = [m["tool_call_id"] for m in messages if m["role"] == "tool"]
+    return not all(re.fullmatch("[a-zA-Z0-9]{9}", each) for each in [*calls, *results])
 
 
 def refuses_blanks(messages: list[Json]) -> bool:

@@ -339,6 +339,7 @@ BACKGROUND = {
     "IS_SETTLED",
     "MOMENT",
     "RUNNING_ERASURES",
+    "SETTLE_FEED",
     "TRIM_FEED",
 }
 """Those that look for something to do, whoever's it is."""

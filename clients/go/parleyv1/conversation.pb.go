@@ -787,8 +787,8 @@ type Conversation struct {
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
 	// When the conversation was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its newest turn began, when messages were last appended, or when it was created. ListConversations
-	// orders by it.
+	// When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+	// was created. ListConversations orders by it.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The sequence of its newest message.
 	LastSequence int64 `protobuf:"varint,5,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`

@@ -13,7 +13,8 @@ import { ParleyClient, ParleyError } from "parley-client";
 const parley = new ParleyClient({ token: () => process.env.PARLEY_TOKEN ?? "" });
 
 const server = createServer(async (request, response) => {
-  const { searchParams } = new URL(request.url ?? "/", "http://localhost");
+  const [, query] = (request.url ?? "").split("?", 2); // as a URL, what anybody sends may be none
+  const searchParams = new URLSearchParams(query);
   const gone = new AbortController();
   response.on("close", () => gone.abort());
   response.setHeader("content-type", "text/event-stream");

@@ -135,10 +135,11 @@ export class Changes extends Agents {
    */
   async eraseOwner(requestId: string, options: EraseOptions = {}): Promise<EraseOwnerResponse> {
     const call = calls.eraseOwner(requestId, options);
+    const connection = this.connection.whileOpen();
     for (;;) {
-      const receipt = await this.connection.made(call, options.signal);
+      const receipt = await connection.made(call, options.signal);
       if (!options.wait || receipt.state === ErasureState.DONE) return receipt;
-      await this.connection.rested(calls.ERASURE_PAUSE_MS, options.signal, requestId);
+      await connection.rested(calls.ERASURE_PAUSE_MS, options.signal, requestId);
     }
   }
 }

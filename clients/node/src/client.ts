@@ -189,7 +189,7 @@ export class ParleyClient extends Changes {
    * @throws as `chat` and `resumeTurn`; what `approve` throws; a tool's own error never.
    */
   async runWithTools(message: string, options: ToolsOptions): Promise<Answer> {
-    return answered(this, message, options);
+    return answered(new ParleyClient(this.connection.whileOpen()), message, options);
   }
 
   /**

@@ -36,8 +36,15 @@ interface Caller {
   timeLeftMs: number;
 }
 
+/** What calls are made on. */
+interface Calling {
+  /** Return the channel; if need be, open it. */
+  connected(): Channel;
+  close(): void;
+}
+
 /** One channel, opened at the first call, and perhaps again after it was closed. */
-export class Line {
+export class Line implements Calling {
   readonly #open: () => Channel;
   #channel: Channel | undefined;
 
@@ -65,12 +72,12 @@ export class Line {
 
 /** A line, and who calls on it. */
 export class Connection {
-  readonly #line: Line;
+  readonly #line: Calling;
   readonly #token: Token | undefined;
   readonly #user: string | undefined;
 
   /** Make one. Args: user: whom the caller acts for. */
-  constructor(line: Line, token: Token | undefined, user?: string) {
+  constructor(line: Calling, token: Token | undefined, user?: string) {
     this.#line = line;
     this.#token = token;
     this.#user = user;
@@ -79,6 +86,13 @@ export class Connection {
   /** Return this connection as one whose calls are about a user's conversations. */
   actingFor(user: string): Connection {
     return new Connection(this.#line, this.#token, text("user", user));
+  }
+
+  /** Return this connection for calls that belong together: once it is closed, none of them opens it again. */
+  whileOpen(): Connection {
+    const channel = this.#line.connected();
+    const line = { connected: () => channel, close: () => this.#line.close() };
+    return new Connection(line, this.#token, this.#user);
   }
 
   /** Close the line, unless it is another one's; a later call opens it again. */

@@ -93,6 +93,12 @@ export class ParleyError extends Error {
   get isRetryable(): boolean {
     return false;
   }
+
+  /** Return a number of the metadata; 0: there is none. */
+  protected number(name: string): number {
+    const number = Number(this.metadata[name]);
+    return Number.isSafeInteger(number) ? number : 0;
+  }
 }
 
 /** Fields of the request are invalid: see `violations`. Nothing was stored. */
@@ -158,14 +164,14 @@ export class TurnInProgress extends Retryable {
 /** The last sequence is not `expectedSequence`: read the new messages before you send again. */
 export class SequenceMismatch extends ParleyError {
   get lastSequence(): number {
-    return Number(this.metadata.last_sequence ?? 0);
+    return this.number("last_sequence");
   }
 }
 
 /** The revision is not `expectedRevision`: read the conversation before you change it. */
 export class RevisionMismatch extends ParleyError {
   get revision(): number {
-    return Number(this.metadata.revision ?? 0);
+    return this.number("revision");
   }
 }
 
@@ -192,14 +198,14 @@ export class TurnSuperseded extends ParleyError {}
 /** The turn failed as often as the server allows: if you still need it, use a new request id. */
 export class AttemptsExhausted extends ParleyError {
   get attempts(): number {
-    return Number(this.metadata.attempts ?? 0);
+    return this.number("attempts");
   }
 }
 
 /** `minSequence`, or `upToSequence`, is above the conversation's last sequence. */
 export class SequenceNotReached extends ParleyError {
   get lastSequence(): number {
-    return Number(this.metadata.last_sequence ?? 0);
+    return this.number("last_sequence");
   }
 }
 
@@ -207,7 +213,7 @@ export class SequenceNotReached extends ParleyError {
 export class NotATurnBoundary extends ParleyError {
   /** The sequence at which the turn before ended; 0: there is none. */
   get previousBoundary(): number {
-    return Number(this.metadata.previous_boundary ?? 0);
+    return this.number("previous_boundary");
   }
 }
 
@@ -256,18 +262,18 @@ export class TurnLimitReached extends Overloaded {}
 /** The caller has as many turns that have not ended as it may: start more after `retryAfterMs`. */
 export class QueueFull extends Overloaded {
   get maxQueuedTurns(): number {
-    return Number(this.metadata.max_queued_turns ?? 0);
+    return this.number("max_queued_turns");
   }
 }
 
 /** The caller's turns have used as many tokens today as the server allows: wait `retryAfterMs`, until midnight UTC. */
 export class BudgetExhausted extends Retryable {
   get maxTokensPerDay(): number {
-    return Number(this.metadata.max_tokens_per_day ?? 0);
+    return this.number("max_tokens_per_day");
   }
 
   get usedTokens(): number {
-    return Number(this.metadata.used_tokens ?? 0);
+    return this.number("used_tokens");
   }
 }
 

@@ -53,9 +53,10 @@ export class Reads {
     conversationId: string,
     options: HistoryOptions = {},
   ): AsyncGenerator<Message, void, undefined> {
+    const reads = new Reads(this.connection.whileOpen());
     let pageToken = "";
     do {
-      const page = await this.historyPage(conversationId, { ...options, pageToken });
+      const page = await reads.historyPage(conversationId, { ...options, pageToken });
       yield* page.messages;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
@@ -92,9 +93,10 @@ export class Reads {
    * @throws while iterating: Unavailable, DeadlineExceeded.
    */
   async *conversations(options: ListOptions = {}): AsyncGenerator<Conversation, void, undefined> {
+    const reads = new Reads(this.connection.whileOpen());
     let pageToken = "";
     do {
-      const page = await this.conversationsPage({ ...options, pageToken });
+      const page = await reads.conversationsPage({ ...options, pageToken });
       yield* page.conversations;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");

@@ -6,8 +6,8 @@
  * needs a decision, but LEASE_LOST needs none. Both are safe because of the request id: the server
  * makes one turn for it.
  *
- * A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here. So are
- * those of a delete, which has to know whether an earlier try may have done its work.
+ * A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here. A proxy
+ * resets one whose server it has lost, which gRPC calls INTERNAL. All tries are made here, too, of a delete, which has to know whether an earlier try may have done its work.
  */
 
 import {
@@ -123,10 +123,9 @@ export class StreamTries extends OwnTries {
 
   protected override isWorthIt(error: ParleyError): boolean {
     if (error.isPushedBack) return false;
-    const isLost = error instanceof Unavailable || error instanceof LeaseLost;
-    if (!this.isUnderWay) return isLost && this.count < MAX_TRIES;
+    if (!this.isUnderWay) return isLost(error) && this.count < MAX_TRIES;
     // The worker that drains hands all its streams to the others, all at once.
-    return (isLost || error instanceof Overloaded) && this.count < MAX_TRIES_UNDER_WAY;
+    return (isLost(error) || error instanceof Overloaded) && this.count < MAX_TRIES_UNDER_WAY;
   }
 }
 
@@ -137,14 +136,18 @@ export class RehearsalTries extends StreamTries {
   }
 }
 
-/** The tries of a watch: for ever, once it has begun. */
+/**
+ * The tries of a watch: for ever, once it has begun.
+ *
+ * But for resets: one that always comes at the same place is no loss, and has to be known.
+ */
 export class WatchTries extends StreamTries {
   constructor() {
     super(Number.POSITIVE_INFINITY);
   }
 
   protected override isWorthIt(error: ParleyError): boolean {
-    if (!this.isUnderWay) return super.isWorthIt(error);
+    if (!this.isUnderWay || isReset(error)) return super.isWorthIt(error);
     return (
       error instanceof Unavailable ||
       error instanceof Overloaded ||
@@ -158,4 +161,18 @@ export class ExportTries extends WatchTries {
   protected override isWorthIt(error: ParleyError): boolean {
     return super.isWorthIt(error) && this.count < MAX_TRIES_UNDER_WAY;
   }
+}
+
+/** Say whether a stream was lost on its way, or with its worker. */
+function isLost(error: ParleyError): boolean {
+  return isReset(error) || error instanceof Unavailable || error instanceof LeaseLost;
+}
+
+/**
+ * Say whether a proxy has reset a stream, as it does when it has lost the stream's server.
+ *
+ * gRPC tells that as INTERNAL. Parley's own errors have a reason.
+ */
+function isReset(error: ParleyError): boolean {
+  return error.code === "INTERNAL" && error.reason === undefined;
 }

@@ -2,7 +2,12 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { EraseOwnerResponse } from "../src/gen/parley/v1/conversation_service.js";
+import {
+  ChatResponse,
+  EraseOwnerResponse,
+  GetHistoryResponse,
+  ListConversationsResponse,
+} from "../src/gen/parley/v1/conversation_service.js";
 import { DeadlineExceeded, ParleyClient, ParleyError } from "../src/index.js";
 import { collected, thrown } from "./support/collecting.js";
 import { anAnswer, ScriptedServer, type Step, started } from "./support/scripted.js";
@@ -188,6 +193,40 @@ test("closing the client ends waits between two tries, and what is under way", a
       [error.code, error.message, error.requestId],
       ["CANCELLED", "the client was closed", "r"],
     );
+    assert.equal(server.asked.length, 1);
+  }
+});
+
+/** Fails when the next call opens a channel that nothing closes. */
+test("closing the client between two calls that belong together ends them", async () => {
+  const waiting = ChatResponse.fromPartial({
+    finishReason: "FINISH_REASON_ACTION_REQUIRED",
+    pendingCalls: [
+      { callKey: "k", name: "leave", arguments: "{}", kind: "PENDING_CALL_KIND_RESULT" },
+    ],
+  });
+  const messages = GetHistoryResponse.fromPartial({ messages: [{}], nextPageToken: "more" });
+  const listed = { conversations: [{}], nextPageToken: "more" };
+  const conversations = ListConversationsResponse.fromPartial(listed);
+  const leave = async (client: ParleyClient) => {
+    const run = () => client.close();
+    return client.runWithTools("hello", { tools: { leave: { parametersSchema: {}, run } } });
+  };
+  const history = async (client: ParleyClient) => {
+    for await (const _ of client.history("c")) client.close();
+  };
+  const list = async (client: ParleyClient) => {
+    for await (const _ of client.conversations()) client.close();
+  };
+  for (const [answer, call] of [
+    [waiting, leave],
+    [messages, history],
+    [conversations, list],
+  ] as [object, (client: ParleyClient) => Promise<unknown>][]) {
+    using server = await ScriptedServer.start([{ answer }]);
+    using client = new ParleyClient({ address: server.address });
+    const error = await thrown(ParleyError, call(client));
+    assert.deepEqual([error.code, error.message], ["CANCELLED", "the client was closed"]);
     assert.equal(server.asked.length, 1);
   }
 });

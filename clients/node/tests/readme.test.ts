@@ -1,9 +1,12 @@
 /** What the README shows works. */
 
 import assert from "node:assert/strict";
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
+import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { aToken, LiveServer } from "./support/live.js";
@@ -69,6 +72,22 @@ test("the program with a tool runs as it is", async () => {
   assert.match(callKey, /^[0-9a-f-]{36}$/);
 });
 
+/** Fails when a path that is no URL ends the process, and with it every other answer. */
+test("the endpoint of the examples stays there whatever it is sent", async () => {
+  const port = await freePort();
+  const program = readFileSync("build/examples/server_sent_events.js", "utf8");
+  const path = join(FOLDER, "endpoint.mjs");
+  writeFileSync(path, program.replace("{ token", `{ address: "${server.address}", token`));
+  const env = { ...process.env, PORT: String(port), PARLEY_TOKEN: aToken() };
+  const endpoint = spawn("node", [path], { env, stdio: "inherit" });
+  try {
+    assert.match(await answerTo("//", port), /^event: failed\ndata: .*"INVALID_REQUEST"/m);
+    assert.match(await answerTo("/chat?message=Hello", port), /^event: completed\ndata: /m);
+  } finally {
+    endpoint.kill();
+  }
+});
+
 /** Fails when a snippet uses what the library does not have. */
 test("the other snippets are of the right types", () => {
   const codes = snippets("ts");
@@ -99,3 +118,26 @@ test("the other snippets are of the right types", () => {
     stdio: ["ignore", "inherit", "inherit"],
   });
 });
+
+async function freePort(): Promise<number> {
+  const holder = createServer().listen(0, "127.0.0.1");
+  await once(holder, "listening");
+  const { port } = holder.address() as AddressInfo;
+  holder.close();
+  return port;
+}
+
+/** Send a request, once somebody listens. Returns: what is answered; empty: nothing. */
+async function answerTo(path: string, port: number): Promise<string> {
+  for (;;) {
+    const socket = connect(port, "127.0.0.1");
+    try {
+      await once(socket, "connect");
+    } catch {
+      await new Promise((next) => setTimeout(next, 50));
+      continue;
+    }
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+    return text(socket);
+  }
+}

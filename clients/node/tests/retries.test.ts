@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import {
   type Answer,
   AttemptLost,
+  AttemptsExhausted,
   DeadlineExceeded,
   InternalError,
   InvalidRequest,
@@ -13,12 +14,20 @@ import {
   Overloaded,
   ParleyClient,
   ParleyError,
+  RevisionMismatch,
   SequenceMismatch,
   StoreUnavailable,
   TurnInProgress,
   Unavailable,
 } from "../src/index.js";
-import { MAX_TRIES, StreamTries, Tries, WatchTries } from "../src/retries.js";
+import {
+  ExportTries,
+  MAX_TRIES,
+  MAX_TRIES_UNDER_WAY,
+  StreamTries,
+  Tries,
+  WatchTries,
+} from "../src/retries.js";
 import { collected, thrown } from "./support/collecting.js";
 import { aToken, LiveServer } from "./support/live.js";
 import { anAnswer, completed, type Refusal, ScriptedServer } from "./support/scripted.js";
@@ -265,6 +274,16 @@ for (const [refuse, kind, reason] of STRANGERS) {
   });
 }
 
+test("a number that is mangled is no number", () => {
+  const metadata = { last_sequence: "many", revision: "", attempts: "1.5" };
+  const details = { code: "ABORTED", metadata } as const;
+  assert.equal(new SequenceMismatch("", details).lastSequence, 0);
+  assert.equal(new RevisionMismatch("", details).revision, 0);
+  assert.equal(new AttemptsExhausted("", details).attempts, 0);
+  const known = { code: "ABORTED", metadata: { last_sequence: "7" } } as const;
+  assert.equal(new SequenceMismatch("", known).lastSequence, 7);
+});
+
 test("tries wait as long as they are asked to", () => {
   let now = 100;
   const tries = new Tries(10_000, () => now);
@@ -323,6 +342,19 @@ test("a watch that began is gone on with for ever, and not too often", () => {
   const asked = new Unavailable("", { code: "UNAVAILABLE", retryAfterMs: 7000 });
   assert.equal(tries.pauseMs(asked), 7000);
   assert.equal(tries.pauseMs(new AttemptLost("", { code: "ABORTED" })), undefined);
+});
+
+/** A proxy resets a stream whose server it has lost; one that gets no further will not get further. */
+test("a stream that was reset is tried again, and a watch not for ever", () => {
+  const reset = new ParleyError("", { code: "INTERNAL" });
+  const defect = new InternalError("", { code: "INTERNAL", reason: "INTERNAL" });
+  for (const tries of [new StreamTries(1_000_000), new ExportTries(), new WatchTries()]) {
+    tries.cameFurther();
+    assert.equal(tries.pauseMs(defect), undefined);
+    const pauses = Array.from({ length: MAX_TRIES_UNDER_WAY }, () => tries.pauseMs(reset));
+    assert.equal(pauses.indexOf(undefined), MAX_TRIES_UNDER_WAY - 1);
+  }
+  assert.equal(new Tries(1_000_000).pauseMs(reset), undefined);
 });
 
 test("request ids are made", () => {

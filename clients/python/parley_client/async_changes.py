@@ -77,7 +77,7 @@ class AsyncChanges(AsyncAgents):
     ) -> conversation_pb2.Conversation:
         """Change the title, the labels, the instructions or the agent of a conversation.
 
-        An open turn keeps the instructions and the agent that it began with.
+        An open turn keeps its agent; its present attempt keeps the instructions that it began with.
 
         Args:
             conversation_id: the conversation to change.
@@ -275,7 +275,7 @@ class AsyncChanges(AsyncAgents):
         call = conversation_calls.erase_owner(request_id, timeout_s=timeout_s)
         closings = self._transport.closings
         while True:
-            receipt = await self._unary(call)
+            receipt = await self._unary(call, closings)
             if not wait or receipt.state == pb.ERASURE_STATE_DONE:
                 return receipt
             await self._rest(ERASURE_PAUSE_S, call.request_id, closings)

@@ -266,7 +266,8 @@ class AsyncParleyClient(AsyncTurns):
             agent: one of `list_agents`. None: the conversation's agent, or the server's default
                 agent if it has none.
             timeout_s: for each call to the server, waits and retries included, in seconds.
-        Returns: the answer; `replayed` if the turn was answered before.
+        Returns: the answer; `replayed` if the turn was answered before. A turn that waits only for
+            what this client does not know, such as a newer kind of call, is returned as it waits.
         Raises:
             ParleyError: as `chat` and `resume_turn`. The turn then waits or has failed; the same
                 call with `error.request_id` goes on with it.
@@ -288,21 +289,28 @@ class AsyncParleyClient(AsyncTurns):
             tools=toolbox.definitions,
             timeout_s=timeout_s,
         )
-        answer = await self._unary(turn)
+        closings = self._transport.closings
+        answer = await self._unary(turn, closings)
         results = Results()
         while waits(answer):
             results.add(await run_calls(toolbox, results.to_run(answer)))
             if not results.of(answer):  # what the caller runs is given before anybody is asked
-                results.add(await decide_calls(approve, answer.pending_calls))
+                results.add(await decide_calls(approve, results.to_decide(answer)))
+            if not results.of(answer):  # a newer server's kinds of calls stay pending
+                return answer
+            resumption = calls.resume_turn(
+                results.of(answer),
+                conversation_id=None,
+                turn_id=None,
+                request_id=key,
+                on_disconnect=on_disconnect,
+                timeout_s=timeout_s,
+            )
             try:
-                answer = await self.resume_turn(
-                    results.of(answer),
-                    request_id=key,
-                    on_disconnect=on_disconnect,
-                    timeout_s=timeout_s,
-                )
+                resumed = await self._unary(resumption, closings)
+                answer = resumed.chat
             except (ResultAlreadyGiven, CallNotPending):  # somebody else gave some, or ended it
-                before, answer = answer, await self._unary(turn)
+                before, answer = answer, await self._unary(turn, closings)
                 if before.pending_calls == answer.pending_calls:
                     raise
         return answer

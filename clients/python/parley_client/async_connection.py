@@ -82,10 +82,15 @@ class AsyncConnection:
     ) -> None:
         await self.close()
 
-    async def _unary(self, call: Call[Response]) -> Response:
-        """Make a call, with every try that it takes."""
+    async def _unary(self, call: Call[Response], closings: int | None = None) -> Response:
+        """Make a call, with every try that it takes.
+
+        Args:
+            closings: the transport's, as they were before the first of several calls that belong
+                together: once it was closed, none of them opens it again. None: as they are.
+        """
         tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
-        closings = self._transport.closings
+        closings = self._transport.closings if closings is None else closings
         while True:
             metadata = await metadata_from_async(self._token, tries.time_left_s, call.request_id)
             metadata += self._acting

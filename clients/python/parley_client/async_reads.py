@@ -41,9 +41,10 @@ class AsyncReads(AsyncConnection):
                 Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
+        closings = self._transport.closings
         page_token = ""
         while True:
-            page = await self.history_page(
+            call = calls.history_page(
                 conversation_id,
                 order=order,
                 after_sequence=after_sequence,
@@ -52,6 +53,7 @@ class AsyncReads(AsyncConnection):
                 page_token=page_token,
                 timeout_s=timeout_s,
             )
+            page = await self._unary(call, closings)
             for message in page.messages:
                 yield message
             page_token = page.next_page_token
@@ -119,15 +121,17 @@ class AsyncReads(AsyncConnection):
                 Unauthenticated, ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
+        closings = self._transport.closings
         page_token = ""
         while True:
-            page = await self.conversations_page(
+            call = conversation_calls.conversations_page(
                 labels=labels,
                 updated_after=updated_after,
                 page_size=page_size,
                 page_token=page_token,
                 timeout_s=timeout_s,
             )
+            page = await self._unary(call, closings)
             for conversation in page.conversations:
                 yield conversation
             page_token = page.next_page_token

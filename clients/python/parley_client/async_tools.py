@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from parley.v1 import conversation_pb2 as parts
@@ -24,10 +26,15 @@ def toolbox_of(tools: Tools) -> Toolbox:
 async def run_calls(toolbox: Toolbox, calls: Sequence[parts.PendingCall]) -> list[pb.CallResult]:
     """Run calls at the same time. Returns: what became of each, in their order.
 
-    A plain function runs in a thread, where it keeps nothing else waiting.
+    A plain function runs in a thread of its own, where it keeps nothing else waiting: the event
+    loop's threads are few, and look up addresses, too.
     """
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run(toolbox, call)) for call in calls]
+    threads = ThreadPoolExecutor(max(1, len(calls)))  # which starts one when it needs one
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_run(toolbox, call, threads)) for call in calls]
+    finally:
+        threads.shutdown(wait=False)
     return [task.result() for task in tasks]
 
 
@@ -44,10 +51,10 @@ async def decide_calls(
     return results
 
 
-async def _run(toolbox: Toolbox, call: parts.PendingCall) -> pb.CallResult:
+async def _run(toolbox: Toolbox, call: parts.PendingCall, threads: Executor) -> pb.CallResult:
     try:
         run = toolbox.bound(call)
-        value = run() if toolbox.is_async(call.name) else await asyncio.to_thread(_held, run)
+        value = run() if toolbox.is_async(call.name) else await _in_thread(threads, run)
         return returned(call, await value if inspect.isawaitable(value) else value)
     except asyncio.CancelledError as error:
         if is_cancelled():
@@ -55,6 +62,11 @@ async def _run(toolbox: Toolbox, call: parts.PendingCall) -> pb.CallResult:
         return failed(call, error)  # of something that the tool had begun
     except Exception as error:
         return failed(call, error)
+
+
+async def _in_thread(threads: Executor, run: Callable[[], Any]) -> Any:
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    return await loop.run_in_executor(threads, context.run, _held, run)
 
 
 def _held(run: Callable[[], Any]) -> Any:

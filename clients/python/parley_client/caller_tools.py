@@ -131,10 +131,19 @@ class Results:
 
     def to_run(self, answer: pb.ChatResponse) -> list[parts.PendingCall]:
         """Return the calls that the caller runs and has not run yet."""
+        return self._open(answer, parts.PENDING_CALL_KIND_RESULT)
+
+    def to_decide(self, answer: pb.ChatResponse) -> list[parts.PendingCall]:
+        """Return the calls that need an approval and have not been decided about yet."""
+        return self._open(answer, parts.PENDING_CALL_KIND_APPROVAL)
+
+    def _open(
+        self, answer: pb.ChatResponse, kind: parts.PendingCallKind.ValueType
+    ) -> list[parts.PendingCall]:
         return [
             call
             for call in answer.pending_calls
-            if call.kind == parts.PENDING_CALL_KIND_RESULT and call.call_key not in self._by_key
+            if call.kind == kind and call.call_key not in self._by_key
         ]
 
     def add(self, results: Iterable[pb.CallResult]) -> None:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -49,7 +50,9 @@ def closed() -> grpc.aio.AioRpcError:
 
 
 def tls(
-    ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
+    ca_file: str | os.PathLike[str] | None = None,
+    cert_file: str | os.PathLike[str] | None = None,
+    key_file: str | os.PathLike[str] | None = None,
 ) -> grpc.ChannelCredentials:
     """Return credentials for TLS from PEM files.
 
@@ -65,7 +68,10 @@ def tls(
     if (cert_file is None) != (key_file is None):
         raise ValueError("a client certificate needs its key: give both files")
     return grpc.ssl_channel_credentials(
-        *(None if file is None else file.read_bytes() for file in (ca_file, key_file, cert_file))
+        *(
+            None if file is None else Path(file).read_bytes()
+            for file in (ca_file, key_file, cert_file)
+        )
     )
 
 

@@ -83,6 +83,13 @@ class ParleyError(Exception):
         named = ", ".join(f"{name}={value}" for name, value in ids.items() if value)
         return f"{self.message} [{named}]" if named else self.message
 
+    def _number(self, name: str) -> int:
+        """Return a number of the metadata. 0: there is none."""
+        try:
+            return int(self.metadata.get(name, 0))
+        except ValueError:
+            return 0
+
 
 class InvalidRequest(ParleyError):
     """Fields of the request are wrong: see `violations`. Nothing was stored."""
@@ -155,7 +162,7 @@ class SequenceMismatch(ParleyError):
 
     @property
     def last_sequence(self) -> int:
-        return int(self.metadata.get("last_sequence", 0))
+        return self._number("last_sequence")
 
 
 class RevisionMismatch(ParleyError):
@@ -163,7 +170,7 @@ class RevisionMismatch(ParleyError):
 
     @property
     def revision(self) -> int:
-        return int(self.metadata.get("revision", 0))
+        return self._number("revision")
 
 
 class LeaseLost(ParleyError):
@@ -197,7 +204,7 @@ class AttemptsExhausted(ParleyError):
 
     @property
     def attempts(self) -> int:
-        return int(self.metadata.get("attempts", 0))
+        return self._number("attempts")
 
 
 class SequenceNotReached(ParleyError):
@@ -205,7 +212,7 @@ class SequenceNotReached(ParleyError):
 
     @property
     def last_sequence(self) -> int:
-        return int(self.metadata.get("last_sequence", 0))
+        return self._number("last_sequence")
 
 
 class NotATurnBoundary(ParleyError):
@@ -214,7 +221,7 @@ class NotATurnBoundary(ParleyError):
     @property
     def previous_boundary(self) -> int:
         """The nearest sequence before it that a copy may end at. 0: there is none."""
-        return int(self.metadata.get("previous_boundary", 0))
+        return self._number("previous_boundary")
 
 
 class CursorExpired(ParleyError):
@@ -223,8 +230,10 @@ class CursorExpired(ParleyError):
     @property
     def oldest_time(self) -> datetime | None:
         """When the oldest turn ended that the feed still has. None: the server did not say."""
-        text = self.metadata.get("oldest_time")
-        return None if text is None else datetime.fromisoformat(text)
+        try:
+            return datetime.fromisoformat(self.metadata.get("oldest_time", ""))
+        except ValueError:
+            return None
 
 
 class AgentRefused(ParleyError):
@@ -270,7 +279,7 @@ class QueueFull(Overloaded):
 
     @property
     def max_queued_turns(self) -> int:
-        return int(self.metadata.get("max_queued_turns", 0))
+        return self._number("max_queued_turns")
 
 
 class BudgetExhausted(ParleyError):
@@ -280,11 +289,11 @@ class BudgetExhausted(ParleyError):
 
     @property
     def max_tokens_per_day(self) -> int:
-        return int(self.metadata.get("max_tokens_per_day", 0))
+        return self._number("max_tokens_per_day")
 
     @property
     def used_tokens(self) -> int:
-        return int(self.metadata.get("used_tokens", 0))
+        return self._number("used_tokens")
 
 
 class Unavailable(ParleyError):

@@ -6,7 +6,8 @@ of its reasons need a decision by the caller, but LEASE_LOST does not. Both are 
 request id: the server makes one turn for it.
 
 gRPC cannot resume a stream that was lost after its first response, so that the client makes all
-tries of streams. It also makes all tries of a call whose last error has to be read in the light of
+tries of streams. A proxy resets those whose server it has lost, which gRPC calls INTERNAL. The
+client also makes all tries of a call whose last error has to be read in the light of
 the ones before, which gRPC does not show.
 """
 
@@ -14,6 +15,8 @@ import math
 import random
 import time
 from collections.abc import Callable
+
+import grpc
 
 from parley_client.errors import DeadlineExceeded, LeaseLost, Overloaded, ParleyError, Unavailable
 
@@ -113,12 +116,12 @@ class StreamTries(AllTries):
         return self.pause_s(error) if waits else None
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self.is_under_way:
-            return super()._is_worth_it(error)
         if error.is_pushed_back:
             return False
+        if not self.is_under_way:
+            return _is_lost(error) and self._count < MAX_TRIES
         # A draining worker hands all its streams to the others at once.
-        helps = isinstance(error, Unavailable | LeaseLost | Overloaded)
+        helps = _is_lost(error) or isinstance(error, Overloaded)
         return helps and self._count < MAX_TRIES_UNDER_WAY
 
 
@@ -130,13 +133,16 @@ class RehearsalTries(StreamTries):
 
 
 class WatchTries(StreamTries):
-    """The tries of a watch: without limit, once it has begun."""
+    """The tries of a watch: without limit, once it has begun.
+
+    But for resets: one that always comes at the same place is no loss, and has to be known.
+    """
 
     def __init__(self) -> None:
         super().__init__(math.inf)
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self.is_under_way:
+        if not self.is_under_way or _is_reset(error):
             return super()._is_worth_it(error)
         return isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
 
@@ -151,5 +157,18 @@ class ExportTries(StreamTries):
         if not self.is_under_way:
             return super()._is_worth_it(error)
         # The server ends the call of a caller that has rested for too long with DEADLINE_EXCEEDED.
-        helps = isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
+        helps = _is_lost(error) or isinstance(error, Overloaded | DeadlineExceeded)
         return helps and self._count < MAX_TRIES_UNDER_WAY
+
+
+def _is_lost(error: ParleyError) -> bool:
+    """Say whether a stream was lost on its way, or with its worker."""
+    return _is_reset(error) or isinstance(error, Unavailable | LeaseLost)
+
+
+def _is_reset(error: ParleyError) -> bool:
+    """Say whether a proxy has reset a stream, as it does when it has lost the stream's server.
+
+    gRPC tells that as INTERNAL. Parley's own errors have a reason.
+    """
+    return error.code is grpc.StatusCode.INTERNAL and not error.reason

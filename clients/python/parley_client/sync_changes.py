@@ -75,7 +75,7 @@ class Changes(Agents):
     ) -> conversation_pb2.Conversation:
         """Change the title, the labels, the instructions or the agent of a conversation.
 
-        An open turn keeps the instructions and the agent that it began with.
+        An open turn keeps its agent; its present attempt keeps the instructions that it began with.
 
         Args:
             conversation_id: the conversation to change.
@@ -273,7 +273,7 @@ class Changes(Agents):
         call = conversation_calls.erase_owner(request_id, timeout_s=timeout_s)
         closings = self._transport.closings
         while True:
-            receipt = self._unary(call)
+            receipt = self._unary(call, closings)
             if not wait or receipt.state == pb.ERASURE_STATE_DONE:
                 return receipt
             self._rest(ERASURE_PAUSE_S, call.request_id, closings)

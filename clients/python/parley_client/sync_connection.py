@@ -80,10 +80,15 @@ class Connection:
     ) -> None:
         self.close()
 
-    def _unary(self, call: Call[Response]) -> Response:
-        """Make a call, with every try that it takes."""
+    def _unary(self, call: Call[Response], closings: int | None = None) -> Response:
+        """Make a call, with every try that it takes.
+
+        Args:
+            closings: the transport's, as they were before the first of several calls that belong
+                together: once it was closed, none of them opens it again. None: as they are.
+        """
         tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
-        closings = self._transport.closings
+        closings = self._transport.closings if closings is None else closings
         while True:
             metadata = metadata_from(self._token)
             metadata += self._acting

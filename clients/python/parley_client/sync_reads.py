@@ -39,9 +39,10 @@ class Reads(Connection):
                 Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
+        closings = self._transport.closings
         page_token = ""
         while True:
-            page = self.history_page(
+            call = calls.history_page(
                 conversation_id,
                 order=order,
                 after_sequence=after_sequence,
@@ -50,6 +51,7 @@ class Reads(Connection):
                 page_token=page_token,
                 timeout_s=timeout_s,
             )
+            page = self._unary(call, closings)
             yield from page.messages
             page_token = page.next_page_token
             if not page_token:
@@ -116,15 +118,17 @@ class Reads(Connection):
                 Unauthenticated, ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
+        closings = self._transport.closings
         page_token = ""
         while True:
-            page = self.conversations_page(
+            call = conversation_calls.conversations_page(
                 labels=labels,
                 updated_after=updated_after,
                 page_size=page_size,
                 page_token=page_token,
                 timeout_s=timeout_s,
             )
+            page = self._unary(call, closings)
             yield from page.conversations
             page_token = page.next_page_token
             if not page_token:

@@ -475,8 +475,8 @@ class Conversation(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its newest turn began, when messages were last appended, or when it was created. ListConversations
-        orders by it.
+        """When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+        was created. ListConversations orders by it.
         """
 
     @_builtins.property

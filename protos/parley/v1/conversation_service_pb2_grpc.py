@@ -305,7 +305,8 @@ class ConversationServiceServicer:
     def UpdateConversation(self, request, context):
         """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
-        A turn that is open keeps the instructions that it began with. The conversation does not move in
+        An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+        ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
         ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
         exactly its own change made, at the next revision.
 

@@ -133,7 +133,8 @@ class ConversationServiceStub:
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
     """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
-    A turn that is open keeps the instructions that it began with. The conversation does not move in
+    An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+    ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
     ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
     exactly its own change made, at the next revision.
 
@@ -391,7 +392,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
     """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
-    A turn that is open keeps the instructions that it began with. The conversation does not move in
+    An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+    ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
     ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
     exactly its own change made, at the next revision.
 
@@ -700,7 +702,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
         """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
-        A turn that is open keeps the instructions that it began with. The conversation does not move in
+        An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+        ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
         ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
         exactly its own change made, at the next revision.
 

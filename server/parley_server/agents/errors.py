@@ -6,6 +6,15 @@ from parley_server.core.errors import AgentRefused, ParleyError
 class BadAgent(ValueError):
     """An agent cannot be created. The message is one sentence that says what to set or install."""
 
+    def __init__(self, message: str, at: tuple[str, ...] = ("model",)) -> None:
+        """Say what is wrong.
+
+        Args:
+            at: the key of the agent's table, in an agents file, that it is about.
+        """
+        super().__init__(message)
+        self.at = at
+
 
 class ToolRefused(AgentRefused):
     """A tool of the caller cannot be used with this agent."""

@@ -34,8 +34,9 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from parley_server.agents.boundary.values import has_numbers_beyond_json
+from parley_server.agents.boundary.values import has_numbers_beyond_json, plain_name
 from parley_server.agents.opaque_state import Provider, restored
+from parley_server.agents.plain_requests import plain, plain_id
 from parley_server.core.attempts.window import NO_TEXT, shortened
 from parley_server.core.model import Role, ToolCall, WindowMessage
 
@@ -47,15 +48,13 @@ NO_JSON = "arguments"
 """Under this name stand arguments that are no JSON object."""
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_UNUSABLE_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-_MAX_NAME = 64
 
 
 class Form(Enum):
     """How much of the answers a provider is told."""
 
     STATES = "everything, with what the provider gave to be sent back"
-    CALLS = "texts and tool calls"
+    CALLS = "texts and tool calls, of which `plain_requests` says how"
     WORDS = "texts alone; tool calls and system messages are told in words"
 
 
@@ -118,9 +117,19 @@ def _with_words(parts: Sequence[ModelRequestPart]) -> list[ModelRequestPart]:
     return [*parts, UserPromptPart(NO_TEXT)]
 
 
-def plainer(messages: Sequence[WindowMessage], form: Form) -> Form | None:
-    """Return the next form in which a window that was refused differs; None: there is none."""
-    if form is Form.STATES and any(message.opaque_state for message in messages):
+def plainer(
+    messages: Sequence[WindowMessage], form: Form, own: Sequence[ModelMessage] = ()
+) -> Form | None:
+    """Return the next form in which a window that was refused differs; None: there is none.
+
+    Args:
+        own: what the turn has exchanged with the model so far.
+    """
+    if form is Form.STATES and (
+        any(message.opaque_state for message in messages)
+        or any(plain_id(call.id) != call.id for m in messages for call in m.tool_calls)
+        or plain(own) != list(own)
+    ):
         return Form.CALLS
     if form is not Form.WORDS and any(
         message.tool_calls or message.role is Role.SYSTEM for message in messages
@@ -187,10 +196,11 @@ def _usable(message: WindowMessage, seen: set[str]) -> Iterator[ToolCall]:
     for number, call in enumerate(message.tool_calls):
         call_id = call.id
         if call_id in seen or not _USABLE_ID.fullmatch(call_id):
-            call_id = f"call_{message.sequence}_{number}"
+            call_id = plain_id(f"{message.sequence}/{number}")
         seen.add(call_id)
-        name = _UNUSABLE_IN_NAMES.sub("_", call.name)[:_MAX_NAME] or "_"
-        yield call._replace(id=call_id, name=name, arguments=_object(call.arguments))
+        yield call._replace(
+            id=call_id, name=plain_name(call.name), arguments=_object(call.arguments)
+        )
 
 
 def _step(calls: Sequence[ToolCall]) -> Iterator[ModelMessage]:

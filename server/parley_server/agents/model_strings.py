@@ -18,6 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from parley_server.agents.boundary import DEFAULT_TAGS, REASONING, Boundary
 from parley_server.agents.errors import BadAgent
+from parley_server.proxies import is_on_this_machine
 
 OPENAI = frozenset({"openai", "openai-chat", "openai-responses"})
 OPENAI_URL = "https://api.openai.com/v1"
@@ -70,15 +71,38 @@ def openai_provider(
 
     Raises: BadAgent.
     """
-    if base_url and urlsplit(base_url).scheme not in ("http", "https"):
-        raise BadAgent("OPENAI_BASE_URL must be an http or https URL, usually one that ends in /v1")
+    if base_url and not _is_url(base_url):
+        raise BadAgent(
+            "OPENAI_BASE_URL must be an http or https URL, usually one that ends in /v1",
+            ("base_url",),
+        )
     if not base_url and not api_key:
         raise BadAgent(
             "OPENAI_API_KEY must be set, or OPENAI_BASE_URL for a server that needs no key"
         )
+    _check_key("OPENAI_API_KEY", api_key)
     return OpenAIProvider(
-        base_url=base_url or OPENAI_URL, api_key=api_key or NO_KEY, http_client=_client(boundary)
+        base_url=base_url or OPENAI_URL,
+        api_key=api_key or NO_KEY,
+        http_client=_client(boundary, base_url or OPENAI_URL),
     )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = httpx2.URL(text)
+        return url.scheme in ("http", "https") and bool(url.host) and bool(urlsplit(text).port != 0)
+    except (httpx2.InvalidURL, ValueError):  # the second: of a port
+        return False
+
+
+def _check_key(name: str, key: str | None) -> None:
+    """Refuse a key that no header can hold: each turn would fail, as if its server were away.
+
+    Raises: BadAgent.
+    """
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise BadAgent(f"{name} must be printable ASCII, without a line break or space at an end")
 
 
 def openai_chat_model(name: str, base_url: str, api_key: str) -> Model[Any]:
@@ -97,10 +121,13 @@ async def close_model(model: Model[Any]) -> None:
         pass
 
 
-def _client(boundary: Boundary) -> httpx2.AsyncClient:
+def _client(boundary: Boundary, base_url: str) -> httpx2.AsyncClient:
     # A worker may have more turns open than the library's limit of 1,000 connections.
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000)
-    client = create_async_httpx2_client(limits=limits)
+    # A transport of ours heeds no proxy of the environment.
+    is_here = is_on_this_machine(httpx2.URL(base_url).host)
+    transport = httpx2.AsyncHTTPTransport(limits=limits) if is_here else None
+    client = create_async_httpx2_client(limits=limits, transport=transport)
     boundary.guard(client)
     return client
 
@@ -124,6 +151,8 @@ def _settled(model: Model[Any], boundary: Boundary, *, may_think: bool) -> Model
     strict = OpenAIModelProfile(
         openai_chat_streaming_requires_finish_reason=True, ignore_streamed_leading_whitespace=False
     )
+    if may_think:  # templates of other servers than OpenAI's take one system message, at most
+        strict["openai_chat_supports_multiple_system_messages"] = False
     model.profile = cast(OpenAIModelProfile, merge_profile(profile, strict))
     return model
 
@@ -156,9 +185,17 @@ def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider
     takes_client = "http_client" in inspect.signature(kind.__init__).parameters
     if takes_client and type(provider.client).__name__ in GUARDED:
         # It has opened nothing yet, so that it can be made again around a client of ours.
-        again: Provider[Any] = cast("type[Any]", kind)(http_client=_client(boundary), **own)
+        _check_key(f"'{name}': its key", _key_of(provider))
+        client = _client(boundary, provider.base_url)
+        again: Provider[Any] = cast("type[Any]", kind)(http_client=client, **own)
         return again
     return provider
+
+
+def _key_of(provider: Provider[Any]) -> str | None:
+    """Return what a provider sends as its key, as far as that is known."""
+    key = getattr(provider.client, "api_key", None)
+    return key if isinstance(key, str) else None
 
 
 def _taken(name: str, own: Mapping[str, str]) -> Mapping[str, str]:
@@ -174,7 +211,8 @@ def _taken(name: str, own: Mapping[str, str]) -> Mapping[str, str]:
     for key in own:
         if key not in taken:
             raise BadAgent(
-                f"'{name}' takes no {key} here: remove it, and set the provider's variable"
+                f"'{name}' takes no {key} here: remove it, and set the provider's variable",
+                (key,),
             )
     is_keyless = "base_url" in own and "api_key" in taken and name not in SIGNING
     return {**({"api_key": NO_KEY} if is_keyless else {}), **own}

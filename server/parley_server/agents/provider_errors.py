@@ -47,12 +47,23 @@ _TABLE: list[tuple[type[AgentRunError], type[AgentError]]] = [
     (AgentRunError, AgentUnavailable),  # an answer that makes no sense
 ]
 
-_TRANSIENT = frozenset({408, 409, 425, 429})
-"""Statuses below 500 that may not come again; other ones that have no row of their own refuse."""
+_TRANSIENT = frozenset({408, 409, 424, 425, 429, 499})
+"""Statuses below 500 that may not come again; other ones that have no row of their own refuse.
+
+424 is a generation that failed, 499 a connection that a gateway has lost.
+"""
 
 _ENTITY_TOO_LARGE = 413
 _REFUSES_CONTENT = frozenset({400, 404, 422})
 """Statuses of a prompt that may be accepted in another form; 404: an item id that has expired."""
+
+_FAILURE = 500
+_OF_TEMPLATE = re.compile(
+    r"jinja|chat.?template|template.?(error|exception)|must alternate|be alternating"
+    r"|must be at the beginning|tool call ids? ",
+    re.IGNORECASE,
+)
+"""How a server says with a status of a failure that the model's template refuses the messages."""
 
 _TOO_LARGE = re.compile(r"request( body| entity)?[ _]too[ _]large", re.IGNORECASE)
 """How a provider says that one prompt alone is beyond a limit, even one on tokens a minute."""
@@ -142,7 +153,9 @@ def _is_too_long(error: Exception) -> bool:
 
 def _is_refused(error: Exception) -> bool:
     if isinstance(error, ModelHTTPError):
-        return error.status_code in _REFUSES_CONTENT
+        is_of_template = _OF_TEMPLATE.search(str(error.body)[:_MAX_WORDS]) is not None
+        is_failure = error.status_code == _FAILURE and is_of_template
+        return error.status_code in _REFUSES_CONTENT or is_failure
     return _is_called(error, _WRONG_PROMPT)
 
 
@@ -162,10 +175,19 @@ def _look_up(error: Exception) -> AgentError | None:
     if type(error) is ModelHTTPError and error.status_code < 500:
         is_transient = error.status_code in _TRANSIENT
         return _made(AgentUnavailable if is_transient else AgentRefused, error)
+    if _redirect(error) is not None:  # the URL is wrong; nothing is sent elsewhere
+        return AgentRefused()
     for kind, becomes in _TABLE:
         if isinstance(error, kind):
             return _made(becomes, error)
     return AgentUnavailable() if _is_of_a_models_library(error) else None
+
+
+def _redirect(error: Exception) -> int | None:
+    """Return the status of a redirect, which the library does not name; None: it was none."""
+    status = getattr(error.__cause__, "status_code", None)
+    is_redirect = type(error) is ModelAPIError and isinstance(status, int) and status // 100 == 3
+    return status if is_redirect else None
 
 
 def _is_of_a_models_library(error: Exception) -> bool:
@@ -205,6 +227,8 @@ def _details(error: Exception) -> dict[str, object]:
     details: dict[str, object] = {}
     if isinstance(error, ModelHTTPError):
         details["status"] = error.status_code
+    elif (redirect := _redirect(error)) is not None:
+        details["status"] = redirect
     if isinstance(error, ModelAPIError):
         code = str(error.provider_error_code or error.provider_error_type or "")
         if _CODE.fullmatch(code):

@@ -20,12 +20,13 @@ from pydantic_ai.models import Model
 
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
-from parley_server.agents.history import conversation_of, plainer, shorter
+from parley_server.agents.history import Form, conversation_of, plainer, shorter
 from parley_server.agents.limits import AnswerFull, holding
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.opaque_state import Provider, state_of
 from parley_server.agents.past import Past
+from parley_server.agents.plain_requests import PlainRequests
 from parley_server.agents.progress import Progress, StepsSoFar
 from parley_server.agents.provider_errors import (
     agent_error,
@@ -173,21 +174,17 @@ class PydanticAgent:
             except Exception as error:
                 failure = schema_error(error, run.tools) or error
             past = Past.read(steps.done)
-            turn_id = str(run.turn_id)
-            fewer, next_form = None, None
-            if progress.ends_with(past):
-                fewer = shorter(messages) if is_too_long(failure) else None
-                next_form = plainer(messages, shown.form) if is_refused(failure) else None
-                if not fewer and not next_form and len(messages) > 1:
-                    fewer = shorter(messages) if is_refused_for_words(failure) else None
-            if fewer is not None:
-                log.warning("window halved", extra={"turn_id": turn_id, "left": len(fewer)})
-                messages, shown = fewer, shown._replace(halved=shown.halved + 1)
-            elif next_form is not None:
-                log.warning("window refused", extra={"turn_id": turn_id, "next": next_form.name})
-                shown = shown._replace(form=next_form)
-            else:
+            is_all_stored = progress.ends_with(past)
+            again = _again(failure, messages, shown, past) if is_all_stored else None
+            if again is None:
                 raise agent_error(failure, run.turn_id) or failure
+            turn_id = str(run.turn_id)
+            if again[1].form is shown.form:
+                log.warning("window halved", extra={"turn_id": turn_id, "left": len(again[0])})
+            else:
+                next_form = again[1].form.name
+                log.warning("window refused", extra={"turn_id": turn_id, "next": next_form})
+            messages, shown = again
 
     async def _answer(
         self,
@@ -219,6 +216,7 @@ class PydanticAgent:
                 LastResort(steps),
                 OwnSystemPrompt(),
                 *holding(run.limits, past),
+                *([] if shown.form is Form.STATES else [PlainRequests()]),
                 *tracing_of(trace),
             ],
             infer_name=False,
@@ -259,6 +257,19 @@ async def _pieces(
         for spent in reader.spent():
             yield spent
         raise
+
+
+def _again(
+    failure: Exception, messages: Sequence[WindowMessage], shown: Shown, past: Past
+) -> tuple[Sequence[WindowMessage], Shown] | None:
+    """Return another window, or form of it, for one that was refused; None: there is none."""
+    fewer = shorter(messages) if is_too_long(failure) else None
+    form = plainer(messages, shown.form, past.messages) if is_refused(failure) else None
+    if not fewer and not form and len(messages) > 1 and is_refused_for_words(failure):
+        fewer = shorter(messages)
+    if fewer is not None:
+        return fewer, shown._replace(halved=shown.halved + 1)
+    return None if form is None else (messages, shown._replace(form=form))
 
 
 def _halved(messages: Sequence[WindowMessage], times: int) -> Sequence[WindowMessage]:

@@ -109,7 +109,7 @@ def check_rules(rules: Mapping[str, ToolRule]) -> None:
     """
     for name, rule in rules.items():
         if (complaint := _complaint(name, rule)) is not None:
-            raise BadAgent(f"the rule for the tool {name!r}: {complaint}")
+            raise BadAgent(f"the rule for the tool {name!r}: {complaint}", ("tools", name))
 
 
 def _complaint(name: str, rule: ToolRule) -> str | None:
@@ -143,7 +143,8 @@ def check_names(rules: Mapping[str, ToolRule], known: Collection[str] | None) ->
             names = ", ".join(sorted(known)) or "none"
             raise BadAgent(
                 f"there is a rule for the tool {name!r}, which the agent does not have; "
-                f"it has: {names}"
+                f"it has: {names}",
+                ("tools", name),
             )
 
 

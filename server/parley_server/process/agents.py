@@ -18,7 +18,7 @@ from parley_server.agents.file.building import (
     line_up,
 )
 from parley_server.agents.file.problems import BadAgentsFile
-from parley_server.agents.file.reading import read_agents_file
+from parley_server.agents.file.reading import read_agents_file, text_of
 from parley_server.config import BadSettings, Settings
 from parley_server.core.attempts.roster import NamedAgent, Roster
 from parley_server.core.ports import Agent
@@ -157,7 +157,7 @@ def _instructions(settings: Settings) -> str:
     if path is None:
         return settings.instructions
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return text_of(path)
     except OSError as error:
         raise BadSettings(f"PARLEY_INSTRUCTIONS_FILE: {error}") from None
     except UnicodeDecodeError:

@@ -7,10 +7,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley_server.config import BadSettings, Settings
+from parley_server.proxies import DIRECT
 from parley_server.rpc.tls import TlsFiles, probing
-
-DIRECT = ("grpc.enable_http_proxy", 0)
-"""Whatever proxy the variables name: a probe asks the server itself."""
 
 
 class Unanswered(Exception):
@@ -20,7 +18,8 @@ class Unanswered(Exception):
 def health_of(settings: Settings, address: str, service: str, timeout_s: float) -> str:
     """Return the health of one of a server's services, in gRPC's word.
 
-    Raises: Unanswered; BadSettings: a file cannot be read; BadCertificate.
+    Raises: Unanswered; BadSettings: a file cannot be read, or there is no such service;
+        BadCertificate.
     Guarantees: over TLS, exactly the configured certificate is trusted, whatever the address is.
     """
     with _channel(settings, address) as channel:
@@ -29,6 +28,8 @@ def health_of(settings: Settings, address: str, service: str, timeout_s: float) 
                 health_pb2.HealthCheckRequest(service=service), timeout=timeout_s
             )
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise BadSettings(f"{address} has no health service {service}") from None
             raise Unanswered(error.code().name) from None
     name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return name

@@ -1,7 +1,7 @@
 """The service: one short method per RPC. Read the request, ask the core, tell the answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
@@ -11,13 +11,21 @@ import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
-from parley_server.core.errors import CallerLost, ExportExpired, FeedExpired, WatchExpired
+from parley_server.core.errors import (
+    AgentUnknown,
+    CallerLost,
+    ExportExpired,
+    FeedExpired,
+    TurnNotFound,
+    WatchExpired,
+)
 from parley_server.core.model import (
     ExportPage,
     FeedScope,
     Owner,
     RehearsalStarted,
     Started,
+    TurnRef,
 )
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
@@ -67,7 +75,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.chat(request, self._core.turns.roster, self._max_message_bytes)
+        read = partial(requests.chat, request, max_message_bytes=self._max_message_bytes)
+        ask = await self._read_for_agent(read, owner, request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         call.shown_id = _text(ask.conversation_id)
@@ -80,7 +89,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.StartTurnResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.start(request, self._core.turns.roster, self._max_message_bytes)
+        read = partial(requests.start, request, max_message_bytes=self._max_message_bytes)
+        ask = await self._read_for_agent(read, owner, request.chat)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         turn, is_replayed = await self._core.accepting.start(owner, ask, context.time_remaining())
@@ -224,6 +234,30 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.request_id = owner_requests.erasure(request)
         return responses.erasure(await self._core.erasing.erase(owner, call.request_id))
 
+    async def _read_for_agent(
+        self, read: Callable[[Container[str]], T], owner: Owner, chat: pb.ChatRequest
+    ) -> T:
+        """Read a request that may name an agent: one that there is, or the one that its turn has.
+
+        A turn is followed, replayed and tried again by its own call, whatever agents there are now.
+
+        Args:
+            read: reads it, given the names that may be asked for.
+            chat: what it says of the turn.
+        Raises: InvalidRequest; alone: AgentUnknown.
+        """
+        try:
+            return read(self._core.turns.roster)
+        except AgentUnknown:
+            named = TurnRef(None, None, chat.request_id)
+            try:
+                turn = await self._core.reads.turn(owner, named)
+            except TurnNotFound:
+                turn = None
+            if turn is None or turn.agent != chat.agent:
+                raise
+        return read({chat.agent})
+
     async def _in_slices(
         self,
         owner: Owner,
@@ -263,7 +297,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> None:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask, after = requests.stream(request, self._core.turns.roster, self._max_message_bytes)
+        read = partial(requests.stream, request, max_message_bytes=self._max_message_bytes)
+        ask, after = await self._read_for_agent(read, owner, request.chat)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         call.shown_id = _text(ask.conversation_id)

@@ -37,6 +37,7 @@ class PostgresFeed:
         """
         self._connections = connections
         self._max_attempts = max_attempts
+        self._has_warned = False
 
     async def feed(self, scope: FeedScope, after: FeedPlace, *, limit: int) -> FeedPage:
         parameters = {"after_xid": after.xid, "after_turn": after.turn_id, "limit": limit}
@@ -78,16 +79,21 @@ class PostgresFeed:
         known = [(rows.turn(row[:-1], self._max_attempts), row[-1]) for row in found]
         return {turn.id: (turn, user) for turn, user in known}
 
+    async def settle(self) -> None:
+        await self._connections.repeat(sql.SETTLE_FEED, {})
+
     async def adopt(self) -> None:
         try:
             written_on = await self._connections.repeat(sql.ADOPT_FEED, {"epoch": uuid4()})
         except StatementFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
-            log.warning(
-                "cursors of the feed are not checked against the server they were made on: "
-                "grant EXECUTE on pg_control_system() to the server's role"
-            )
+            if not self._has_warned:
+                self._has_warned = True
+                log.warning(
+                    "cursors of the feed are not checked against the server they were made on: "
+                    "grant EXECUTE on pg_control_system() to the server's role"
+                )
             return
         if written_on and written_on[0][0] is not None:
             log.info("feed begun: cursors from another server count as expired")

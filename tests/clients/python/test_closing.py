@@ -6,14 +6,27 @@ from typing import Any
 import grpc
 import pytest
 
+from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client import AsyncParleyClient, ParleyClient, ParleyError
+from parley_client import AsyncParleyClient, ParleyClient, ParleyError, tool
 from support.scripted_server import Refusal, an_answer, scripted
 from support.scripted_streams import streaming
 
 LEASE_LOST = Refusal(grpc.StatusCode.ABORTED, "LEASE_LOST", retry_s=60)
 LOST = Refusal(reason="WORKER_DRAINED", retry_s=60)
 STILL_RUNNING = pb.EraseOwnerResponse(state=pb.ERASURE_STATE_RUNNING)
+WAITS = pb.ChatResponse(
+    finish_reason=parts.FINISH_REASON_ACTION_REQUIRED,
+    pending_calls=[
+        parts.PendingCall(call_key="k", name="leave", kind=parts.PENDING_CALL_KIND_RESULT)
+    ],
+)
+PAGES = {
+    "history": pb.GetHistoryResponse(messages=[parts.Message()], next_page_token="more"),
+    "conversations": pb.ListConversationsResponse(
+        conversations=[parts.Conversation()], next_page_token="more"
+    ),
+}
 
 
 async def never(_request: Any) -> Refusal:
@@ -105,6 +118,51 @@ async def test_a_wait_for_an_erasure_ends_with_its_client(is_async: bool) -> Non
         with pytest.raises(ParleyError, match="the client was closed") as ended:
             await asyncio.wait_for(call, 10)
     assert (grpc.StatusCode.CANCELLED, "r") == (ended.value.code, ended.value.request_id)
+    assert 1 == len(server.asked)
+
+
+@is_async
+async def test_a_turn_whose_client_is_closed_while_a_tool_runs_is_not_resumed(
+    is_async: bool,
+) -> None:
+    """Fails when it is resumed on a channel that nothing closes."""
+    async with scripted(WAITS, an_answer()) as server:
+        caller = Closing(server.address, is_async=is_async)
+
+        async def leave_async() -> None:
+            await caller.client.close()
+
+        leave = tool(leave_async if is_async else caller.client.close, name="leave")
+        run = caller.client.run_with_tools
+        call = asyncio.ensure_future(
+            run("c", [leave], request_id="r")
+            if is_async
+            else asyncio.to_thread(run, "c", [leave], request_id="r")
+        )
+        with pytest.raises(ParleyError, match="the client was closed") as ended:
+            await asyncio.wait_for(call, 10)
+    assert (grpc.StatusCode.CANCELLED, "r") == (ended.value.code, ended.value.request_id)
+    assert 1 == len(server.asked)
+
+
+@is_async
+@pytest.mark.parametrize("method", PAGES)
+async def test_no_page_is_fetched_for_an_iteration_whose_client_was_closed(
+    method: str, is_async: bool
+) -> None:
+    """Fails when the next one is fetched on a channel that nothing closes."""
+    async with scripted(PAGES[method]) as server:
+        caller = Closing(server.address, is_async=is_async)
+        items = getattr(caller.client, method)(*(["c"] if method == "history" else []))
+
+        async def item() -> Any:
+            return await (anext(items) if is_async else asyncio.to_thread(next, items))
+
+        await item()
+        await caller.close()
+        with pytest.raises(ParleyError, match="the client was closed") as ended:
+            await item()
+    assert grpc.StatusCode.CANCELLED == ended.value.code
     assert 1 == len(server.asked)
 
 

@@ -85,7 +85,7 @@ async def test_create_prints_the_id(tmp_path: Path) -> None:
         )
         await ran(server.address, "create", "--instructions", "Be brief.\n")
         piped = ("create", "--instructions-file", "-", "--address", server.address)
-        await run(*piped, stdin=b"Be brief.\n")
+        await run(*piped, stdin=b"\xef\xbb\xbfBe brief.\n")  # a byte order mark is no part of it
     assert f"{ID}\n" == done.stdout.decode()
     plain, full, short, piped = (asked.request for asked in server.asked)
     assert full == pb.CreateConversationRequest(

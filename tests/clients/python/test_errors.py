@@ -125,6 +125,18 @@ async def test_mangled_details_are_left_out(mangled: bytes) -> None:
     assert (Unauthenticated, "words") == (type(error), error.message)
 
 
+def test_a_number_that_is_mangled_is_no_number() -> None:
+    """Fails when a program that asks for a number gets an exception in its place."""
+    metadata = {"last_sequence": "many", "revision": "", "attempts": "1e3", "oldest_time": "never"}
+    told = {reason: kind("x", metadata=metadata) for reason, kind in BY_REASON.items()}
+    assert [0, 0, 0, None] == [
+        told["SEQUENCE_MISMATCH"].last_sequence,  # type: ignore[attr-defined]
+        told["REVISION_MISMATCH"].revision,  # type: ignore[attr-defined]
+        told["ATTEMPTS_EXHAUSTED"].attempts,  # type: ignore[attr-defined]
+        told["CURSOR_EXPIRED"].oldest_time,  # type: ignore[attr-defined]
+    ]
+
+
 def test_errors_survive_pickling() -> None:
     error = SequenceMismatch(
         "words", code=grpc.StatusCode.ABORTED, metadata={"last_sequence": "4"}, request_id="order-7"

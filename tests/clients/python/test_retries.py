@@ -11,6 +11,7 @@ import pytest
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import (
     AsyncParleyClient,
+    InternalError,
     LeaseLost,
     Overloaded,
     ParleyClient,
@@ -20,7 +21,14 @@ from parley_client import (
     TurnInProgress,
     Unavailable,
 )
-from parley_client.retries import MAX_TRIES, Tries
+from parley_client.retries import (
+    MAX_TRIES,
+    MAX_TRIES_UNDER_WAY,
+    ExportTries,
+    StreamTries,
+    Tries,
+    WatchTries,
+)
 from support.both_clients import Ask, ask_async, ask_sync
 from support.scripted_server import Refusal, ScriptedServer, an_answer, scripted
 from support.services import Service, a_token, an_id, metadata
@@ -195,3 +203,18 @@ def test_tries_are_counted() -> None:
     tries = Tries(1000.0)
     pauses = [tries.pause_s(LeaseLost("", retry_after_s=0)) for _ in range(MAX_TRIES + 1)]
     assert [0] * (MAX_TRIES - 1) + [None, None] == pauses
+
+
+@pytest.mark.parametrize("tries", [StreamTries(1000.0), ExportTries(), WatchTries()])
+def test_a_stream_that_was_reset_is_tried_again_and_a_watch_not_for_ever(
+    tries: StreamTries,
+) -> None:
+    """A proxy resets a stream whose server it has lost. One that gets no further never will."""
+    tries.note_progress()
+    assert (
+        tries.pause_s(InternalError("", code=grpc.StatusCode.INTERNAL, reason="INTERNAL")) is None
+    )
+    reset = ParleyError("", code=grpc.StatusCode.INTERNAL)
+    pauses = [tries.pause_s(reset) for _ in range(MAX_TRIES_UNDER_WAY)]
+    assert MAX_TRIES_UNDER_WAY - 1 == pauses.index(None)
+    assert Tries(1000.0).pause_s(reset) is None

@@ -31,7 +31,7 @@ async def address(start_service: StartService, tmp_path: Path) -> str:
 
 @pytest.mark.slow
 async def test_both_clients_show_their_certificate(address: str, tmp_path: Path) -> None:
-    own = tls(tmp_path / "ca.crt", tmp_path / "caller.crt", tmp_path / "caller.key")
+    own = tls(tmp_path / "ca.crt", tmp_path / "caller.crt", str(tmp_path / "caller.key"))
 
     def said() -> str:
         with ParleyClient(address, token=a_token(), credentials=own) as client:

@@ -274,6 +274,44 @@ async def test_results_that_are_refused_for_calls_that_stay_pending_are_not_give
     assert 3 == len(server.asked)
 
 
+async def test_as_many_calls_are_run_at_the_same_time_as_a_turn_waits_for(
+    connect: Connect,
+) -> None:
+    """Fails when they share the event loop's own threads, of which there are 32 at most."""
+    calls = [
+        parts.PendingCall(
+            call_key=str(number), name="meet", kind=parts.PENDING_CALL_KIND_RESULT, arguments="{}"
+        )
+        for number in range(64)
+    ]
+    waits = pb.ChatResponse(finish_reason=ACTION_REQUIRED, pending_calls=calls)
+    all_of_them = threading.Barrier(64, timeout=20)
+
+    def meet() -> str:
+        all_of_them.wait()
+        return "met"
+
+    async with scripted(waits, pb.ResumeTurnResponse()) as server:
+        await connect(server.address).call("run_with_tools", "hello", [meet])
+    assert {"met"} == {given.result for given in server.asked[1].request.results}
+
+
+async def test_kinds_of_calls_that_only_a_newer_server_has_stay_pending(connect: Connect) -> None:
+    """Fails when they are approved, as calls that they are not."""
+    call = parts.PendingCall(call_key=WEATHER_CALL.call_key, name="weather")
+    call.kind = 99  # type: ignore[assignment]  # of a later contract
+    waits = pb.ChatResponse(finish_reason=ACTION_REQUIRED, pending_calls=[call])
+    asked: list[Any] = []
+    async with scripted(
+        waits, Refusal(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    ) as server:
+        answer = await connect(server.address).call(
+            "run_with_tools", "hello", [weather], approve=asked.append
+        )
+    assert (waits, []) == (answer, asked)
+    assert 1 == len(server.asked)
+
+
 async def test_a_turn_that_was_cancelled_meanwhile_is_what_is_returned(
     connect: Connect, start_service: StartService
 ) -> None:

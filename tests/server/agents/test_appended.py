@@ -116,7 +116,7 @@ async def test_an_agents_own_system_prompt_comes_before_appended_ones(
         await service.chat("Again", conversation_id=conversation_id)
 
     messages = fake.requests[1].json["messages"]
-    assert ["You are Bob.", "It is noon.", "Hi", "OK", "It is one.", "Again"] == [
+    assert ["You are Bob.\n\nIt is noon.", "Hi", "OK", "It is one.", "Again"] == [
         message["content"] for message in messages
     ]
 

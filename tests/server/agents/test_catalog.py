@@ -49,9 +49,25 @@ def test_a_bad_name_is_refused_in_one_sentence(name: str, expected: str) -> None
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_bad_base_url_is_refused() -> None:
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000/v1", "http:///v1", "http://h:99999/v1", "http://h/v1\n", "http://[::1/v1"],
+)
+def test_a_bad_base_url_is_refused(url: str) -> None:
     with pytest.raises(BadAgent, match="OPENAI_BASE_URL must be an http or https URL"):
-        create_agent("openai-chat:any", openai_base_url="localhost:8000/v1")
+        create_agent("openai-chat:any", openai_base_url=url)
+
+
+@pytest.mark.parametrize("key", ["sk-any\n", " sk-any", "sk-\u00e9", "sk-\u200bany"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if each turn finds out by itself, as if the provider were away."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    for name, called in (("openai:gpt-5", "OPENAI_API_KEY"), ("anthropic:any", "its key")):
+        with pytest.raises(BadAgent, match=f"{called} must be printable ASCII") as caught:
+            create_agent(name, openai_api_key=key)
+        assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """How a window looks to a provider: read off the wire, and from the builder itself."""
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_ai import Agent
 from pydantic_ai.messages import (
     ModelRequest,
     SystemPromptPart,
@@ -18,7 +20,9 @@ from pydantic_ai.messages import (
 
 from parley_server.agents.catalog import create_agent
 from parley_server.agents.history import Form, conversation_of, plainer, shorter
+from parley_server.agents.model_strings import model_of
 from parley_server.agents.opaque_state import Provider
+from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempts.window import window_of
 from parley_server.core.model import Role, ToolCall, WindowMessage
 from support.agent_runs import a_call, a_run, a_user_message, an_answer, told_by
@@ -117,10 +121,27 @@ async def test_stored_names_and_ids_are_made_to_fit_every_provider() -> None:
     wire = await wire_of([a_user_message("Look"), an_answer("Done", *calls)])
 
     sent = [message["tool_calls"][0] for message in wire if message.get("tool_calls")]
-    assert ["same", "call_2_1", "call_2_2", "call_2_3", "call_2_4"] == [call["id"] for call in sent]
+    ids = [call["id"] for call in sent]
+    assert "same" == ids[0]
+    assert all(re.fullmatch("[a-z0-9]{9}", each) for each in ids[1:]), "Mistral takes no others"
+    assert 5 == len(set(ids))
     assert ["look", "look", "functions_look_up_", "n" * 64, "_"] == [
         call["function"]["name"] for call in sent
     ]
+
+
+@pytest.mark.parametrize("own", [{"instructions": "Own."}, {"system_prompt": "Own."}])
+async def test_an_agents_own_instructions_and_the_conversations_are_one_message(
+    own: dict[str, Any],
+) -> None:
+    """Fails when each is one: many models' templates refuse a second one, and so every turn."""
+    with FakeOpenAI([Say("Fine.")]) as fake:
+        model = model_of("openai-chat:any", openai_base_url=fake.base_url)
+        agent = PydanticAgent(Agent(model, **own), model)
+        await told_by(agent, a_run("Now", instructions="Be kind."))
+        first = fake.requests[0].json["messages"][0]
+
+    assert {"role": "system", "content": "Own.\n\nBe kind."} == first
 
 
 async def test_system_messages_stay_where_they_are() -> None:

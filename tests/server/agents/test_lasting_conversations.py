@@ -1,6 +1,7 @@
 """Nothing that is stored makes a later request refused, by the strictest of providers."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,14 +10,17 @@ from pydantic_ai import Agent
 
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
-from support.fake_openai import Call, Fail, FakeOpenAI, Say, Stall
+from support.fake_openai import Call, Fail, FakeOpenAI, Raw, Say, Stall
 from support.services import Service, StartService, refused
 from support.streams import next_of, rest_of
 from support.strict_providers import (
     STRICTEST,
+    Rule,
     anthropic_answer,
     anthropic_refuses,
+    refuses_all_thoughts,
     strictly,
+    wants_short_ids,
 )
 
 
@@ -167,6 +171,46 @@ async def test_answers_of_one_provider_are_taken_by_another(
         assert ["OK"] * 3 == await three_more(service, first.conversation_id)
 
 
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        (refuses_all_thoughts, Say("", [Call("now", id="abcdefghi")], thoughts="hm")),
+        (refuses_all_thoughts, Say("Wait.", [Call("now", id="abcdefghi")], thoughts="hm")),
+        (wants_short_ids, Say("", [Call("now", id="call_0123456789abcdef01234567")])),
+        (wants_short_ids, Say("", [Call("now", id="functions.now:0")])),
+        (wants_short_ids, Say("", [Call("now", id="null")])),
+        (wants_short_ids, Say("", [Call("now", id="")])),
+    ],
+)
+async def test_a_provider_that_refuses_what_it_has_sent_itself_answers_with_tools(
+    start_service: StartService, rule: Rule, first: Say
+) -> None:
+    """Promise 10. Fails when only the window is told more plainly, and not the turn's own calls.
+
+    No tool runs twice.
+    """
+    calls = 0
+
+    def now() -> str:
+        nonlocal calls
+        calls += 1
+        return "noon"
+
+    def answer(request: dict[str, Any]) -> Any:
+        if rule(request["messages"]):
+            return Fail(400, type="invalid_request_error")
+        return Say("OK") if request["messages"][-1]["role"] == "tool" else first
+
+    with FakeOpenAI([answer]) as fake:
+        model = model_of("openai-chat:any", openai_base_url=fake.base_url)
+        service = await start_service(PydanticAgent(Agent(model, tools=[now]), model))
+        answered = await service.chat("Noon?")
+        more = await three_more(service, answered.conversation_id)
+
+    assert all(each.endswith("OK") for each in [answered.response, *more])
+    assert 4 == calls
+
+
 async def test_a_message_that_is_refused_from_some_day_on_ends_no_conversation(
     start_service: StartService,
 ) -> None:
@@ -183,6 +227,24 @@ async def test_a_message_that_is_refused_from_some_day_on_ends_no_conversation(
 
         assert ["OK"] * 3 == await three_more(service, first.conversation_id)
         assert "More 1" in str(fake.requests[-1].json["messages"]), "what may stay stays"
+
+
+async def test_a_template_that_refuses_with_a_failure_ends_no_conversation(
+    start_service: StartService,
+) -> None:
+    """llama.cpp answers 500 to what its model's template does not take."""
+    body = {"error": {"code": 500, "message": "Jinja Exception: tools?", "type": "server_error"}}
+
+    def no_calls(request: dict[str, Any]) -> Any:
+        has_calls = any(m["role"] == "tool" for m in request["messages"])
+        return Raw(json.dumps(body).encode(), 500) if has_calls else Say("OK")
+
+    script = [Say("", [Call("now")]), Say("Noon."), no_calls]
+    with FakeOpenAI(script) as fake:
+        service = await start_service(an_agent(base_url=fake.base_url))
+        first = await service.chat("Noon?")
+
+        assert ["OK"] * 3 == await three_more(service, first.conversation_id)
 
 
 async def test_a_model_that_is_not_there_is_not_asked_for_with_less_and_less(

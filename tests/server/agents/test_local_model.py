@@ -107,6 +107,41 @@ def test_signals_of_the_group_do_not_end_it_before_its_parent_does(
 
 
 @needs_model
+def test_one_that_dies_is_started_again_at_the_same_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails if it is not: each turn of its agents would fail until the server is started anew."""
+    monkeypatch.setattr(local_model, "RESTART_PAUSE_S", 0.0)
+    model = LocalModel()
+    url, key = model.start()
+    for _ in range(2):
+        dead = model.pid
+        assert dead is not None
+        os.kill(dead, signal.SIGKILL)
+        patience = time.monotonic() + 30
+        while model.pid == dead or not answers(url, key):
+            assert time.monotonic() < patience
+            time.sleep(0.05)
+    last = model.pid
+    assert last is not None
+
+    model.stop()
+
+    assert not is_running(last)
+    assert ["local model died"] * 2 == [r.message for r in caplog.records if r.levelname == "ERROR"]
+
+
+def answers(url: str, key: str) -> bool:
+    """Return whether the model's server takes requests with its key."""
+    request = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@needs_model
 def test_it_ends_with_a_parent_that_is_killed() -> None:
     code = (
         "import os, sys\n"

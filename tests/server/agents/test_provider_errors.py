@@ -28,6 +28,8 @@ CHAT = "openai-chat:any"
 RESPONSES = "openai:any"
 
 BEFORE_THE_STREAM: list[tuple[Step, type[AgentError]]] = [
+    (Fail(301, headers={"location": "https://provider.example/v1"}), AgentRefused),
+    (Fail(307, headers={"location": "/other"}), AgentRefused),
     (Fail(400, type="invalid_request_error"), AgentRefused),
     (Fail(400, code="content_filter"), AgentRefused),
     (Fail(401), AgentRefused),
@@ -38,6 +40,8 @@ BEFORE_THE_STREAM: list[tuple[Step, type[AgentError]]] = [
     (Fail(409), AgentUnavailable),
     (Fail(413), AgentRefused),
     (Fail(422), AgentRefused),
+    (Fail(424), AgentUnavailable),
+    (Fail(499), AgentUnavailable),
     (Fail(429), AgentUnavailable),
     (Fail(429, code="insufficient_quota", type="insufficient_quota"), AgentRefused),
     (Fail(500), AgentUnavailable),
@@ -116,6 +120,15 @@ async def test_the_log_says_which_status_and_code_it_was(caplog: pytest.LogCaptu
         record.__dict__["status"],
         record.__dict__["code"],
     )
+
+
+async def test_the_log_says_that_it_was_a_redirect(caplog: pytest.LogCaptureFixture) -> None:
+    """Fails when only what the library names is logged: a wrong URL is a riddle then."""
+    with FakeOpenAI([Fail(308, headers={"location": "/other"})]) as fake:
+        await failure_of(create_agent(CHAT, openai_base_url=fake.base_url))
+
+    (record,) = [r for r in caplog.records if r.getMessage() == "agent failed"]
+    assert 308 == record.__dict__["status"]
 
 
 async def test_the_log_has_no_code_where_there_is_none(caplog: pytest.LogCaptureFixture) -> None:
@@ -245,6 +258,28 @@ TOO_LONG = {
         code="rate_limit_exceeded",
     ),
     "a failure": _says(500, "the request exceeds the available context size"),
+    "in a stream, by MiniMax": a_stream(
+        event(
+            {
+                "choices": None,
+                "base_resp": {
+                    "status_code": 2013,
+                    "status_msg": "invalid params, context window exceeds limit",
+                },
+            }
+        )
+    ),
+    "in a stream, behind a gateway": a_stream(
+        event(
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 502,
+                    "metadata": {"raw": "prompt is too long: 213462 tokens > 200000 maximum"},
+                }
+            }
+        )
+    ),
     "in a stream": a_stream(
         event(
             {

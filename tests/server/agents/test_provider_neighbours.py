@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from parley_server.core.errors import AgentUnavailable
+from parley_server.core.errors import AgentRefused, AgentUnavailable
 from parley_server.core.model import FinishReason
 from support.fake_openai import Raw
 from support.wire_provider import (
@@ -90,6 +90,57 @@ async def test_one_chunk_as_the_whole_body_is_cut() -> None:
         await told_by(json.dumps(half) + "\n")
 
 
+@pytest.mark.parametrize(
+    ("expected", "pieces"),
+    [
+        ("Hello you!", ["He", "Hello", "Hello you", "Hello you", "Hello you!"]),
+        ("Hello you!", ["He", "", "Hello", "", "Hello you", "!"]),
+        ("aab", ["a", "ab"]),
+        ("aabb", ["a", "ab", "b"]),
+        ("haha!hahaha!", ["ha", "ha", "!", "haha", "ha!"]),
+        ("aaaaaa", ["aaa", "aa", "a"]),
+        ("abaab", ["ab", "a", "ab"]),
+    ],
+)
+async def test_text_so_far_in_each_piece_is_told_once(expected: str, pieces: list[str]) -> None:
+    """Fails when each piece is new text: DashScope was reported to tell all of it each time."""
+    assert (expected, "STOP", []) == await told_by(said(*pieces) + STOP)
+
+
+async def test_a_message_behind_two_pieces_is_no_third() -> None:
+    message = of_choices({"message": {"content": "aab"}, "finish_reason": "stop"})
+    assert ("aab", "STOP", []) == await told_by(said("a", "ab") + message + DONE)
+
+
+@pytest.mark.parametrize("between", ["", " ", "data: "])
+async def test_chunks_may_stand_in_one_line(between: str) -> None:
+    a, b = (
+        json.dumps({"choices": [{"index": 0, "delta": {"content": each}, "finish_reason": reason}]})
+        for each, reason in (("a", None), ("b", "stop"))
+    )
+    assert ("ab", "STOP", []) == await told_by(f"data: {a}{between}{b}\n\n" + DONE)
+    assert ("ab", "STOP", []) == await told_by(f"data: {a}\n\ndata: {b}data: [DONE]\n\n")
+
+
+async def test_a_chunk_may_be_json_in_json() -> None:
+    """Some frameworks write a text that is JSON already as JSON."""
+    chunks = [{"choices": [{"delta": {"content": each}}]} for each in "ab"]
+    body = "".join(event(json.dumps(each)) for each in chunks)
+    assert ("ab", "STOP", []) == await told_by(body + DONE)
+
+
+async def test_control_characters_in_a_string_are_text() -> None:
+    body = 'data: {"choices":[{"delta":{"content":"a\tb\x0b"}}]}\n\n' + STOP
+    assert ("a\tb\x0b", "STOP", []) == await told_by(body)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("text", [AB, ": ping\n\n" + AB])
+async def test_a_body_that_a_proxy_has_decoded_is_read_as_it_is(coding: str, text: str) -> None:
+    body = Raw(text.encode(), content_type=f"text/event-stream\r\ncontent-encoding: {coding}")
+    assert ("ab", "STOP", []) == await told_by(body)
+
+
 @pytest.mark.parametrize("coding", ["none", "utf-8", "chunked", "identity"])
 async def test_a_word_that_is_no_content_coding_is_none(coding: str) -> None:
     body = Raw(AB.encode(), content_type=f"text/event-stream\r\ncontent-encoding: {coding}")
@@ -152,6 +203,28 @@ async def test_a_refusal_leaves_thoughts_hidden() -> None:
     assert FinishReason.CONTENT_FILTER is told.finish.reason
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "thinking_text", "text": "hm"},
+        {"type": "summary_text", "text": "hm"},
+        {"type": "reasoning_text", "text": "hm"},
+        {"text": "hm", "thought": True},
+        {"type": "reference", "reference_ids": [1]},
+    ],
+)
+async def test_parts_of_a_content_that_are_no_text_of_the_answer_are_left_out(
+    part: object,
+) -> None:
+    body = chunk({"content": [part, {"type": "output_text", "text": "ab"}]}) + STOP
+    assert ("ab", "STOP", []) == await told_by(body)
+
+
+async def test_pieces_of_one_choice_may_come_in_one_event() -> None:
+    body = of_choices(*({"index": 0, "delta": {"content": each}} for each in "ab")) + STOP
+    assert ("ab", "STOP", []) == await told_by(body)
+
+
 # Errors that are not called so
 
 
@@ -183,6 +256,13 @@ async def test_an_error_in_mid_stream_fails_the_turn(error: object) -> None:
     with pytest.raises(Exception, match="agent") as caught:
         await told_by(said("half") + event(error) + STOP)
     assert type(caught.value).__module__ == "parley_server.core.errors"
+
+
+async def test_an_error_in_a_list_is_one() -> None:
+    """Gemini's endpoint wraps its errors so."""
+    error = {"error": {"code": 400, "message": "x", "status": "INVALID_ARGUMENT"}}
+    with pytest.raises(AgentRefused):
+        await told_by(said("half") + event([error]))
 
 
 @pytest.mark.parametrize("line", ["event: stream_error\ndata: x", 'error: {"message": "x"}'])
@@ -277,6 +357,23 @@ async def test_a_failure_is_known_by_its_letters(reason: str) -> None:
 async def test_a_call_runs_once_with_its_arguments(body: str) -> None:
     """Its text is that of the second answer, which is asked for with the result."""
     assert ("fine", "STOP", ["sunny in A"]) == await told_by(body)
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+async def test_text_and_calls_may_stand_in_two_choices(has_index: bool) -> None:
+    """Fails when one choice alone is read: Copilot's gateway tells Claude's answers so."""
+    deltas: list[dict[str, Any]] = [{"content": "ab"}, {"tool_calls": [CALL]}]
+    choices: list[dict[str, Any]] = [
+        {"delta": delta, "finish_reason": "tool_calls", **({"index": number} if has_index else {})}
+        for number, delta in enumerate(deltas)
+    ]
+    assert ("abfine", "STOP", ["sunny in A"]) == await told_by(of_choices(*choices) + DONE)
+
+
+async def test_calls_of_another_choice_are_left_out_where_none_are_announced() -> None:
+    calls = {"index": 1, "delta": {"tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+    body = of_choices({"index": 0, "delta": {"content": "ab"}, "finish_reason": "stop"}, calls)
+    assert ("ab", "STOP", []) == await told_by(body + DONE)
 
 
 async def test_an_empty_list_stands_for_no_arguments() -> None:

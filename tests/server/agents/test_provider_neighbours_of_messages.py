@@ -179,6 +179,10 @@ TEXTS: Rows = {
 }
 
 CALLS: Rows = {
+    "a name with marks behind it": (
+        call_done(name="weather<|channel|>commentary") + ended(),
+        CALLED,
+    ),
     "whole": (CALL + ended(output=[a_call()]), CALLED),
     "only deltas": (call_added() + arguments('{"city"') + arguments(':"A"}') + ended(), CALLED),
     "only arguments.done": (call_added() + arguments(A, "done") + ended(), CALLED),
@@ -296,6 +300,7 @@ TEXT = a_text("ab")
 WHOLE = {"type": "message", "role": "assistant", "id": "m", "model": "x", "content": [PART]}
 
 MESSAGES: Rows = {
+    "a name in its namespace": (a_tool(A, name="functions.weather") + USED, CALLED),
     "MAX_TOKENS": (TEXT + stopped("MAX_TOKENS") + LAST, ("ab", [], LENGTH)),
     "length": (TEXT + stopped("length") + LAST, ("ab", [], LENGTH)),
     "content_filter": (TEXT + stopped("content_filter") + LAST, ("ab", [], FILTER)),

@@ -1,10 +1,12 @@
 """Tool calls, however a provider numbers, names and cuts them."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from parley_server.core.errors import AgentUnavailable
 from support.wire_provider import DONE, STOP, answer_to, called, chunk, said
 
 A, B = '{"city":"A"}', '{"city":"B"}'
@@ -142,6 +144,35 @@ CALLS = {
     ),
     "nonsense between": (ONE, called(None, 1, "x", piece(A, index=0)) + chunk({"tool_calls": {}})),  # type: ignore[arg-type]
     "a long id": (ONE, called(piece(A, id="x" * 100_000))),
+    "an id of the word null": (
+        TWO,
+        called(piece(A, index=0, id="null")) + called(piece(B, index=0, id="null")),
+    ),
+    "the second call under the first one's index, its rest under its own": (
+        TWO,
+        called(piece(A[:5], index=0, id="1"))
+        + called(piece(A[5:], None, index=0))
+        + called(piece(B[:5], index=0, id="2"))
+        + called(piece(B[5:], None, index=1)),
+    ),
+    "an id before its name": (
+        ONE,
+        called({"index": 0, "id": "1"}) + called(piece("", index=0)) + called(piece(A, None)),
+    ),
+    "a name with marks behind it": (ONE, called(piece(A, "weather<|channel|>commentary"))),
+    "a name in its namespace": (ONE, called(piece(A, "functions.weather"))),
+    "a name with its number": (ONE, called(piece(A, "default_api:weather:0"))),
+    "a name written twice": (ONE, called(piece(A, "weatherweather"))),
+    "arguments written again": (ONE, called(piece(A + A))),
+    "arguments behind an empty object": (ONE, called(piece("{}" + A))),
+    "an empty call behind it": (
+        ONE,
+        called(piece(A, index=0, id="1")) + called(piece("", "", index=1, id="")),
+    ),
+    "an empty old function call behind it": (
+        ONE,
+        called(piece(A, index=0, id="1")) + chunk({"function_call": {"name": "", "arguments": ""}}),
+    ),
     "two tools without arguments": (
         ["noon", "sunny in A"],
         called(piece("", "now", index=0)) + called(piece(A, index=0)),
@@ -167,6 +198,61 @@ async def test_no_arguments_are_an_empty_object(arguments: object) -> None:
     told = await answer_to(called(piece(arguments, index=0, id="i")) + STOP)
 
     assert [("{}", "sunny in nowhere")] == [(c.arguments, c.result) for c in told.calls]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"function_call": {"name": "", "arguments": ""}},
+        {"function_call": {"name": None, "arguments": None}},
+        {"tool_calls": [{"index": 0, "id": "", "function": {"name": "", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "id": "i", "function": {"name": "", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "id": None, "type": None, "function": None}]},
+        {"tool_calls": [{}]},
+    ],
+)
+async def test_calls_that_say_nothing_are_none(delta: dict[str, object]) -> None:
+    """Fails when each call needs a name: a whole answer is lost for a field that was filled in."""
+    told = await answer_to(said("ab") + chunk({"content": "c", **delta}, "stop") + DONE)
+
+    assert ("abc", []) == (told.text, told.calls)
+
+
+async def test_control_characters_in_arguments_are_part_of_their_strings() -> None:
+    told = await answer_to(called(piece('{"city":"A\n\tB"}', index=0, id="i")) + STOP)
+
+    assert [("sunny in A\n\tB", {"city": "A\n\tB"})] == [
+        (call.result, json.loads(call.arguments)) for call in told.calls
+    ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"index": 0, "id": "i", "function": {"arguments": A}},
+        {"index": 0, "id": "i", "function": [{"name": "weather", "arguments": A}]},
+        {"index": 0, "id": "i", "type": "custom", "custom": {"name": "weather", "input": A}},
+    ],
+)
+async def test_a_call_that_never_gets_a_name_fails_the_turn(call: dict[str, Any]) -> None:
+    with pytest.raises(AgentUnavailable):
+        await answer_to(called(call) + chunk({}, "tool_calls") + DONE)
+
+
+async def test_arguments_that_are_json_go_on_as_they_were_written() -> None:
+    written = '{\n  "city": "A",\n  "more": ' + "9" * 40 + "\n}"
+    told = await answer_to(called(piece(written, index=0, id="i")) + STOP)
+
+    assert [written] == [call.arguments for call in told.calls]
+
+
+@pytest.mark.parametrize("name", ["<|channel|>", "get weather!", "wéather<|x|>", "a" * 300])
+async def test_name_that_no_tool_has_goes_back_in_characters_that_all_take(name: str) -> None:
+    """Fails when it goes back as it came: strict providers refuse the next request."""
+    told = await answer_to(called(piece(A, name, index=0, id="i")) + STOP)
+
+    assert "fine" == told.text
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", call.name) for call in told.calls)
 
 
 async def test_calls_behind_and_before_text_leave_the_text_whole() -> None:

@@ -143,9 +143,7 @@ async def test_parleys_instructions_come_after_the_agents_own() -> None:
         await told_by(agent, a_run("Now", earlier=earlier, instructions="Parley's."))
 
         assert [
-            ("system", "Prompt."),
-            ("system", "Own."),
-            ("system", "Parley's."),
+            ("system", "Prompt.\n\nOwn.\n\nParley's."),
             ("user", "One"),
             ("assistant", "Two"),
             ("user", "Now"),

@@ -18,7 +18,14 @@ from parley_server.process.worker import Worker
 from support import held_module
 from support.fake_openai import FakeOpenAI, Say
 from support.processes import ServerProcess, run
-from support.services import Service, StartService, refused, settings_for, until_true
+from support.services import (
+    Service,
+    StartService,
+    an_id,
+    refused,
+    settings_for,
+    until_true,
+)
 
 TWO = """default = "one"
 [agents.one]
@@ -235,6 +242,37 @@ async def test_attempt_keeps_its_agent_which_is_closed_after_it(
     held_module.opened.set()
     assert "held" == (await turn).response
     await until_true(lambda: not held_threads())
+
+
+async def test_turn_is_followed_and_replayed_by_its_call_when_its_agent_is_gone(
+    start_service: StartService, path: Path
+) -> None:
+    """Fails if the call's agent is looked for first: a lost stream could not be taken up again."""
+    text = read(path)
+    write(path, f'{text}[agents.held]\nmodel = "python:support.held_module:agent"\n')
+    held_module.entered.clear()
+    held_module.opened.clear()
+    service = await start_service(agents_file=path)
+    asked: dict[str, Any] = {"agent": "held", "conversation_id": an_id(), "allow_missing": True}
+    turn = asyncio.create_task(service.chat(**asked, request_id="r1"))
+    await asyncio.to_thread(held_module.entered.wait, 20)
+    write(path, text)
+    await agents_of(service).reload()
+    try:
+        following = aiter(service.stream(**asked, request_id="r1"))
+        started = await anext(following)
+        begun = await service.start(**asked, request_id="r1")
+    finally:
+        held_module.opened.set()
+    told = [event async for event in following]
+
+    assert started.HasField("started")
+    assert begun.replayed
+    assert ["held", "held"] == [(await turn).response, told[-1].completed.response]
+    assert (await service.chat(**asked, request_id="r1")).replayed
+    unknown = ("INVALID_ARGUMENT", "AGENT_UNKNOWN")
+    assert unknown == await refused(service.chat(**asked, request_id="r2"))
+    assert unknown == await refused(service.chat(**{**asked, "agent": "x"}, request_id="r1"))
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ async def test_check_tells_readiness_liveness_and_any_service(database_url: str)
         assert (0, f"{at}: SERVING") == await checked(server, "--liveness")
         own = ("--service", "parley.v1.ConversationService")
         assert (0, f"{at}: SERVING") == await checked(server, *own)
-        assert (1, f"{at} does not answer: NOT_FOUND") == await checked(server, "--service", "any")
+        assert (1, f"{at} has no health service any") == await checked(server, "--service", "any")
         both = await checked(server, *own, "--liveness")
         assert (1, "--service and --liveness cannot be used together") == both
 

@@ -13,6 +13,7 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.agents import ScriptedAgent
 from support.services import GONE, Service, StartService, an_id, gathered, refused
+from support.waiting import WEATHER, AskingAgent, result
 
 
 async def listed(service: Service, user: str = "ada", **fields: object) -> list[str]:
@@ -150,6 +151,20 @@ async def test_agent_is_told_the_instructions_of_the_conversation(
         "Answer in Latin.\n\nBe long.",
         "Answer in Latin.",
     ] == [run.instructions for run in agent.runs]
+
+
+async def test_turn_that_has_waited_is_told_the_instructions_of_the_present(
+    start_service: StartService,
+) -> None:
+    agent = AskingAgent()
+    service = await start_service(agent)
+    identity = (await service.create(instructions="Be brief.")).conversation.conversation_id
+    waits = await service.chat(conversation_id=identity, request_id="r", tools=[WEATHER])
+
+    await service.update(identity, instructions="Be long.")
+    await service.resume(result(waits.pending_calls[0]), request_id="r")
+
+    assert ["Be brief.", "Be long."] == [run.instructions for run in agent.runs]
 
 
 async def test_update_changes_what_its_mask_names(service: Service) -> None:

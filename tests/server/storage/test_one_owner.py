@@ -27,6 +27,7 @@ EXCEPTIONS: dict[str, dict[Rule, str]] = {
     # The feed.
     "adopt_feed": {Rule.FROM: FEED, Rule.VOLATILE: FEED},
     "feed_of_tenant": {Rule.OWNER: FEED},
+    "settle_feed": {Rule.FROM: FEED},
     "trim_feed": {Rule.OWNER: FEED, Rule.FROM: FEED, Rule.RECURSIVE: FEED, Rule.CASE: FEED},
 }
 FILES = sorted(Path(sql.__file__).parent.glob("*.sql"))

@@ -117,3 +117,23 @@ def test_look_at_waits_reads_those_that_are_due(
     found = scans(connection, "DUE_WAITS", is_generic=is_generic)
 
     assert {"wait_due": ({"wait_due_due_time_idx"}, 3)} == found
+
+
+@pytest.mark.parametrize("is_generic", [True, False], ids=["generic", "custom"])
+def test_feed_is_trimmed_without_reading_what_stays(
+    connection: psycopg.Connection[Any], is_generic: bool
+) -> None:
+    """Fails when all rows are looked at for more that is old: a feed may have millions of them."""
+    connection.execute("UPDATE feed_state SET begin_time = 'epoch'")
+    connection.execute(
+        "INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt, create_time)"
+        " SELECT gen_random_uuid(), n, gen_random_uuid(), %s, 1,"
+        "    now() - interval '8 days' * (n <= 10)::int FROM generate_series(1, 20000) n",
+        [OTHER],
+    )
+    connection.execute("VACUUM ANALYZE turn_feed")
+
+    ways, most = scans(connection, "TRIM_FEED", is_generic=is_generic)["turn_feed"]
+
+    assert "Seq Scan" not in ways
+    assert most <= 2 * BATCH

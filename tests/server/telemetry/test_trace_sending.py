@@ -28,6 +28,7 @@ from support.traced_workers import (
     until_calls,
     until_named,
 )
+from support.web_proxies import a_recording_proxy
 
 PATIENCE_S = 60
 ANY_PORT = "127.0.0.1:0"
@@ -169,6 +170,26 @@ async def test_traces_are_sent_with_certificates_that_were_renewed(
         tracer.start_span("after").end()
         await until_named(receiver, "after")
         await sending.close()
+
+
+async def test_no_proxy_stands_before_a_collector_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fails without grpc.enable_http_proxy: gRPC asks the proxy, and all traces are lost."""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with a_recording_proxy() as proxy:
+        for name, url in proxy.variables.items():
+            monkeypatch.setenv(name, url)
+        with Receiver() as receiver:
+            aim(monkeypatch, receiver.endpoint)
+            sending = Sending(sample=1, has_content=False, worker_index=None)
+            sending.provider.get_tracer("direct").start_span("any").end()
+            await sending.close()
+            spans = receiver.spans()
+
+    assert ["any"] == [span.name for span in spans]
+    assert [] == proxy.asked
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def _text_of(file: Path) -> str:
     Raises: BadParameter: it cannot be read, or is not UTF-8.
     """
     try:
-        return contents_of(file).decode("utf-8").removesuffix("\n")
+        return contents_of(file).decode("utf-8-sig").removesuffix("\n")
     except OSError as error:
         raise typer.BadParameter(str(error)) from None
     except UnicodeError:

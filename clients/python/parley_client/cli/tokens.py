@@ -96,14 +96,14 @@ class RenewingClient(ParleyClient):
         super().__init__(address, token=token, credentials=credentials)
         self._command = token if isinstance(token, TokenCommand) else None
 
-    def _unary(self, call: Call[Response]) -> Response:
+    def _unary(self, call: Call[Response], closings: int | None = None) -> Response:
         try:
-            return super()._unary(call)
+            return super()._unary(call, closings)
         except Unauthenticated:
             if self._command is None:
                 raise
         self._command.forget()
-        return super()._unary(call)
+        return super()._unary(call, closings)
 
     def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None

@@ -1,12 +1,12 @@
 """Where a remote agent is, and what opens its door."""
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from parley_server.agents.errors import BadAgent
 from parley_server.certificates import ClientFiles, Following, UnusableFiles
+from parley_server.proxies import is_on_this_machine
 
 PLAIN, TLS = "a2a+grpc", "a2a+grpcs"
 SCHEMES = (PLAIN, TLS)
@@ -26,20 +26,19 @@ class Address:
 
         Raises: BadAgent.
         """
-        parts = urlsplit(name)
+        scheme = name.partition(":")[0]
         try:
-            port = parts.port
-        except ValueError:
-            port = None
-        host = parts.hostname or ""
-        is_bare = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
-        if parts.scheme not in SCHEMES or not host or not port or not is_bare:
-            scheme = name.partition(":")[0]
+            parts = urlsplit(name)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:  # half a bracket, a port that is none
+            host, port = "", None
+        is_bare = host and not (parts.path.strip("/") or parts.query or parts.fragment)
+        if scheme not in SCHEMES or not port or not is_bare or "@" in parts.netloc:
             raise BadAgent(
                 f"'{scheme}://…' must be a2a+grpc://HOST:PORT, or a2a+grpcs://HOST:PORT with TLS, "
                 "and nothing behind it; a token belongs in the agents file"
             )
-        return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == TLS)
+        return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", scheme == TLS)
 
     @property
     def host(self) -> str:
@@ -51,10 +50,7 @@ class Address:
 
     @property
     def is_on_this_machine(self) -> bool:
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_on_this_machine(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +77,11 @@ class Access:
         if self.token is None:
             return
         if not self.token or not (self.token.isascii() and self.token.isprintable()):
-            raise BadAgent("token must be printable ASCII, not empty, without line breaks")
+            raise BadAgent(
+                "token must be printable ASCII, not empty, without line breaks", ("token",)
+            )
         if not address.is_tls and not address.is_on_this_machine:
-            raise BadAgent("token would be sent unencrypted: use a2a+grpcs://HOST:PORT")
+            raise BadAgent("token would be sent unencrypted: use a2a+grpcs://HOST:PORT", ("token",))
 
     def certificates(self, address: Address) -> Following:
         """Return the contents of the files, which are followed. Raises: BadAgent."""
@@ -92,4 +90,5 @@ class Access:
         try:
             return Following(files, address.target)
         except UnusableFiles as error:
-            raise BadAgent(str(error)) from None
+            key = str(error).partition(":")[0]
+            raise BadAgent(str(error), (key,)) from None

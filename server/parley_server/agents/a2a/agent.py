@@ -202,6 +202,6 @@ class A2AAgent:
         if reader.usage is not None:
             events.append(Spent(reader.usage))
         if reader.ending is Ending.INPUT_REQUIRED:
-            state = TaskState(reader.task_id, reader.texts.lengths)
+            state = TaskState(reader.task_id, reader.texts.told_so_far)
             events.append(OpaqueState(state.dumped(self._address.target, context_id)))
         return events

@@ -15,6 +15,7 @@ from a2a.utils.constants import PROTOCOL_VERSION_CURRENT, VERSION_HEADER
 from parley_server.agents.a2a.access import Access, Address
 from parley_server.agents.a2a.failures import OutOfProtocol
 from parley_server.certificates import Certificates
+from parley_server.proxies import DIRECT
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 CANCEL_S = 5.0
@@ -51,13 +52,16 @@ class _Channel:
         self.certificates = certificates
         self.calls = 0
         """How many are under way."""
+        # A proxy would read what is not encrypted, and is no way to this machine.
+        is_direct = not address.is_tls or address.is_on_this_machine
+        options = [*_OPTIONS, *([DIRECT] if is_direct else [])]
         if address.is_tls:
             credentials = grpc.ssl_channel_credentials(
                 certificates.ca, certificates.key, certificates.cert
             )
-            self._channel = grpc.aio.secure_channel(address.target, credentials, _OPTIONS)
+            self._channel = grpc.aio.secure_channel(address.target, credentials, options)
         else:
-            self._channel = grpc.aio.insecure_channel(address.target, _OPTIONS)
+            self._channel = grpc.aio.insecure_channel(address.target, options)
         self.stub: Any = a2a_pb2_grpc.A2AServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated without types
 
     async def close(self) -> None:

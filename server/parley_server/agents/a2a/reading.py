@@ -10,7 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from parley_server.agents.a2a.failures import OutOfProtocol
 from parley_server.agents.a2a.metadata import FINISH_REASON, MODEL, USAGE
-from parley_server.agents.a2a.texts import MAX_ID_CHARS, Texts
+from parley_server.agents.a2a.texts import MAX_ID_CHARS, Texts, Told
 from parley_server.core.model import FinishReason, Usage
 
 
@@ -51,7 +51,7 @@ class Reader:
     """Reads the events of one answer, up to the first that ends it."""
 
     def __init__(
-        self, context_id: str, task_id: str = "", earlier: Mapping[str, int] | None = None
+        self, context_id: str, task_id: str = "", earlier: Mapping[str, Told] | None = None
     ) -> None:
         """Begin an answer.
 

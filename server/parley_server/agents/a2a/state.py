@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from parley_server.agents.a2a.texts import Told
 from parley_server.core.model import AgentRun, Role
 
 VERSION = 1
@@ -18,8 +19,8 @@ class TaskState:
     """A task that waits for the next message. It goes to the agent that it comes from only."""
 
     task_id: str
-    told: Mapping[str, int] = field(default_factory=dict)
-    """How many characters of each artifact were told already, by its id."""
+    told: Mapping[str, Told] = field(default_factory=dict)
+    """What was told of each artifact already, by its id."""
 
     def dumped(self, target: str, context_id: str) -> bytes:
         """Return the bytes that are kept with the answer."""
@@ -28,7 +29,8 @@ class TaskState:
             "provider": [PROVIDER, target],
             "context": context_id,
             "task": self.task_id,
-            "told": dict(self.told),
+            "told": {key: told.chars for key, told in self.told.items()},
+            "digests": {key: told[1:] for key, told in self.told.items()},
         }
         return json.dumps(state, separators=(",", ":")).encode()
 
@@ -52,6 +54,11 @@ class TaskState:
                 return None
             if state["context"] != str(run.conversation_id):
                 return None
-            return cls(str(state["task"]), {str(k): int(v) for k, v in state["told"].items()})
+            digests = state.get("digests", {})
+            told = {
+                str(key): Told(int(chars), *digests.get(key, ()))
+                for key, chars in state["told"].items()
+            }
+            return cls(str(state["task"]), told)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None  # another kind of agent's

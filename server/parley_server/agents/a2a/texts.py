@@ -5,8 +5,10 @@ order in which they began: one at a time as it comes, the others once it is comp
 is never taken back.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from a2a.types import a2a_pb2
 from google.protobuf.json_format import MessageToJson
@@ -24,10 +26,34 @@ LINE = "\n"
 Parts = Sequence[a2a_pb2.Part]
 
 
+class Told(NamedTuple):
+    """What was told of an artifact in earlier turns."""
+
+    chars: int = 0
+    digest: str = ""
+    """Of its first characters; empty: of none."""
+    digested_chars: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> "Told":
+        return cls(len(text), _digest(text), len(text))
+
+    def begins(self, text: str) -> bool:
+        """Return whether a text goes on from there; if not, another one has taken its place."""
+        is_same = not self.digest or self.digest == _digest(text[: self.digested_chars])
+        return is_same and len(text) >= self.chars
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+NOTHING = Told()
+
+
 @dataclass(slots=True, eq=False)
 class _Artifact:
-    earlier_chars: int = 0
-    """How much of it was told in earlier turns."""
+    earlier: Told = NOTHING
     pieces: list[str] = field(default_factory=list)
     """What is known of it in this turn."""
     told: int = 0
@@ -39,6 +65,12 @@ class _Artifact:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def told_so_far(self) -> Told:
+        """What was told of it, in this turn and in earlier ones."""
+        text, earlier = self.text, self.earlier
+        return earlier._replace(chars=earlier.chars + len(text)) if earlier.chars else Told.of(text)
 
     def following(self, parts: Parts) -> str:
         """Return the text of parts that follow what it has."""
@@ -54,14 +86,13 @@ class _Artifact:
 class Texts:
     """Takes what an agent says; each method returns what can be told now."""
 
-    def __init__(self, earlier: Mapping[str, int] | None = None) -> None:
+    def __init__(self, earlier: Mapping[str, Told] | None = None) -> None:
         """Begin an answer.
 
         Args:
-            earlier: of the task's artifacts that were told in earlier turns, by id: how many
-                characters.
+            earlier: of the task's artifacts that were told in earlier turns, by id.
         """
-        self._artifacts = {key: _Artifact(chars) for key, chars in (earlier or {}).items()}
+        self._artifacts = {key: _Artifact(told) for key, told in (earlier or {}).items()}
         self._order: list[_Artifact] = []
         self._now = 0
         self._told: list[str] = []
@@ -73,12 +104,9 @@ class Texts:
         return self._bytes > MAX_TEXT_BYTES
 
     @property
-    def lengths(self) -> dict[str, int]:
-        """How much was told of each artifact, in this turn and in earlier ones: see `earlier`."""
-        return {
-            key: artifact.earlier_chars + sum(map(len, artifact.pieces))
-            for key, artifact in self._artifacts.items()
-        }
+    def told_so_far(self) -> dict[str, Told]:
+        """What was told of each artifact, in this turn and in earlier ones: see `earlier`."""
+        return {key: artifact.told_so_far for key, artifact in self._artifacts.items()}
 
     def append(self, artifact_id: str, parts: Parts, *, is_last: bool) -> Iterator[str]:
         """Take the next piece of an artifact that has begun.
@@ -99,10 +127,12 @@ class Texts:
         """
         artifact = self._artifact(artifact_id)
         text = _Artifact().following(parts)
-        if artifact.pieces and text[artifact.earlier_chars :].startswith(artifact.text):
-            text = text[artifact.earlier_chars :]
+        earlier = artifact.earlier
+        goes_on = bool(artifact.pieces) and earlier.begins(text)
+        if goes_on and text[earlier.chars :].startswith(artifact.text):
+            text = text[earlier.chars :]
         else:
-            artifact.earlier_chars = 0  # what was told in earlier turns is not in it any more
+            artifact.earlier = NOTHING  # what was told in earlier turns is not in it any more
         return self._renew(artifact, text, parts, is_last=is_last)
 
     def snapshot(self, artifact_id: str, parts: Parts) -> Iterator[str]:
@@ -112,7 +142,9 @@ class Texts:
         """
         artifact = self._artifact(artifact_id)
         text = _Artifact().following(parts)
-        return self._renew(artifact, text[artifact.earlier_chars :], parts, is_last=False)
+        if not artifact.earlier.begins(text):
+            artifact.earlier = NOTHING
+        return self._renew(artifact, text[artifact.earlier.chars :], parts, is_last=False)
 
     def say(self, parts: Parts) -> Iterator[str]:
         """Take a message behind all artifacts; one that says the same as they do says nothing."""

@@ -1,6 +1,7 @@
 """The body of a response, decoded and bounded."""
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
@@ -23,6 +24,8 @@ _PIECE_BYTES = 64 * 1024
 _WINDOWS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
 """How zlib is told of a coding. Some servers send `deflate` without its header."""
 _GZIP = b"\x1f\x8b"
+_JSON_OR_EVENTS = re.compile(rb"\s*(\{|:|data|event|id|retry)")
+"""How a body begins that is not coded, though a proxy which has decoded it still says so."""
 _UNKNOWN = frozenset({"br", "zstd", "compress", "x-compress"})
 
 
@@ -39,9 +42,13 @@ async def decoded(stream: AsyncIterator[bytes], coding: str) -> AsyncGenerator[b
         return
     if len(real) > 1 or real[0] not in _WINDOWS:
         raise BrokenStreamError("a content coding that was not asked for")
-    inflate = _Inflate(_WINDOWS[real[0]])
+    inflate: _Inflate | None = None
+    is_plain: bool | None = None
     async for data in stream:
-        for piece in inflate.feed(data):
+        if is_plain is None and data:
+            is_plain = _JSON_OR_EVENTS.match(data) is not None
+            inflate = None if is_plain else _Inflate(_WINDOWS[real[0]])
+        for piece in [data] if inflate is None else inflate.feed(data):
             yield piece
 
 

@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley_server.agents.boundary import finish
+from parley_server.agents.boundary.choices import (
+    add_calls,
+    delta_of,
+    extras_of,
+    head_of,
+    index_of,
+    is_message,
+)
 from parley_server.agents.boundary.errors import (
     BrokenStreamError,
     Json,
@@ -14,6 +22,7 @@ from parley_server.agents.boundary.errors import (
     says_something,
     told_error,
 )
+from parley_server.agents.boundary.growing import Growing
 from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.sse import Event, Events
 from parley_server.agents.boundary.thinking import Piece, TaggedText
@@ -23,25 +32,25 @@ from parley_server.agents.boundary.values import (
     Halves,
     dict_of,
     is_keep_alive,
-    model_of,
+    objects_in,
     objects_of,
     parsed,
     refusal_of,
     text_of,
     thought_of,
+    unwrapped,
     whole_characters,
 )
 
 REASONING = ("reasoning_content", "reasoning")
-_MAX_EXTRA_CHARS = 256
-_SETTLED = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
-_SETTLED_CHOICE = frozenset({"index", "delta", "message", "text", "finish_reason", "logprobs"})
 _SAYING = (
     *("content", "refusal", "tool_calls", "tool_call", "function_call"),
     *(*REASONING, "reasoning_details"),
 )
 """Fields of a delta that say something."""
 _NAMELESS = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
+_DONE_BEHIND = re.compile(r"(data:)?\s*\[DONE\]\s*$")
+"""The end mark, in the line of what comes before it."""
 _FAILURE_NAME = re.compile(r".*(error|exception|fatal|fail).*", re.IGNORECASE)
 """Names of events that report a failure."""
 
@@ -68,6 +77,8 @@ class ChatReader:
     """How many deltas have said something."""
     _text: TaggedText = field(init=False)
     _calls: ToolCalls = field(init=False)
+    _other_calls: ToolCalls = field(init=False)
+    """Of the other choices: some gateways tell an answer's text in one and its calls in another."""
     _usage: RunningUsage = field(default_factory=RunningUsage)
     _finish: str | None = None
     _is_refused: bool = False
@@ -79,13 +90,17 @@ class ChatReader:
     """Something was told as a delta, so that a message is the whole, and no next piece."""
     _is_thinking: bool = False
     """The library was told of an opening tag, and not yet of the closing one."""
+    _growing: Growing = field(default_factory=Growing)
     _halves: Halves = field(default_factory=Halves)
     _head: Json = field(default_factory=lambda: dict(_NAMELESS))
     _choice_extras: Json = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._text = TaggedText(self.tags)
-        self._calls = ToolCalls(lambda: self.request.tool_names, lambda: self.request.call_ids)
+        self._calls, self._other_calls = (
+            ToolCalls(lambda: self.request.tool_names, lambda: self.request.call_ids)
+            for _ in range(2)
+        )
 
     @property
     def may_end(self) -> bool:
@@ -102,9 +117,9 @@ class ChatReader:
         elif event.is_done:
             yield from self._finished()
         else:
-            data = self._data(event)
-            if data:
-                yield from self._read(data)
+            for data in self._objects(event):
+                if data and not self.is_over:
+                    yield from self._read(data)
 
     def end(self) -> Iterator[bytes]:
         """Return what the end of the bytes adds.
@@ -131,10 +146,24 @@ class ChatReader:
                 if not self.is_over:
                     yield from self.feed(each)
             return
-        data = self._data(event)
+        (data,) = self._objects(event)
         yield from self._read(data)
-        if not self.is_over and any(_is_message(c) for c in objects_of(data.get("choices"))):
+        if not self.is_over and any(is_message(c) for c in objects_of(data.get("choices"))):
             yield from self._finished()
+
+    def _objects(self, event: Event) -> Iterator[Json]:
+        """Return an event's object, or several in one line; an empty one says nothing.
+
+        Raises: ProviderError: one tells of an error; BrokenStreamError: there is no object.
+        """
+        try:
+            yield self._data(event)
+        except BrokenStreamError:
+            found = objects_in(_DONE_BEHIND.sub("", event.data))
+            if not found:
+                raise
+            for each in found:
+                yield self._data(Event(event.name, json.dumps(each)))
 
     def _data(self, event: Event) -> Json:
         """Return an event's object; empty: it says nothing."""
@@ -149,6 +178,9 @@ class ChatReader:
                 data = event.data
         elif not is_keep_alive(event.name, event.data):
             data = parsed(event.data)
+            if isinstance(data, str):  # JSON that was written as JSON again
+                data = parsed(data)
+        data = unwrapped(data)
         error = told_error(name, data)
         if error is not None:
             raise ProviderError(error)
@@ -157,40 +189,44 @@ class ChatReader:
         return data or {}
 
     def _read(self, data: Json) -> Iterator[bytes]:
-        self._head = {**self._head, **_head(data)}
+        self._head = {**self._head, **head_of(data)}
         self._usage.add(data.get("usage"))
-        choice = self._chosen(data.get("choices"))
-        if choice is None:
-            return
+        for choice in self._chosen(data.get("choices")):
+            yield from self._read_choice(choice, has_usage=bool(data.get("usage")))
+        if self._calls.is_full or self._other_calls.is_full:
+            self._finish = finish.LENGTH
+            yield from self._finished()
+
+    def _read_choice(self, choice: Json, *, has_usage: bool) -> Iterator[bytes]:
         if says_something(choice.get("error")):
             raise ProviderError(told_error("error", choice["error"]) or {})
         self._has_choice = True
-        self._choice_extras = _extras(choice, _SETTLED_CHOICE)
-        if not data.get("usage"):
+        self._choice_extras = extras_of(choice)
+        if not has_usage:
             self._usage.add(choice.get("usage"))
         reason = finish.settled(choice.get("finish_reason"))
         yield from self._read_delta(choice)
         self._finish = reason or self._finish
-        if self._calls.is_full:
-            self._finish = finish.LENGTH
-            yield from self._finished()
 
-    def _chosen(self, choices: object) -> Json | None:
-        """Return the choice that is read: the first one that the provider sends."""
-        found = objects_of(choices)
-        if not found:
-            return None
-        if not self._has_choice:
-            self._choice = _index(found[0])
-        return next((c for c in found if _index(c) == self._choice), None)
+    def _chosen(self, choices: object) -> Iterator[Json]:
+        """Return the pieces of the choice that is read: the first one that the provider sends."""
+        for number, choice in enumerate(objects_of(choices)):
+            index = index_of(choice, number)
+            if not self._has_choice and number == 0:
+                self._choice = index
+            if index == self._choice:
+                yield choice
+            else:
+                told = delta_of(choice) or dict_of(choice.get("message"))
+                add_calls(self._other_calls, {**choice, "delta": told})
 
     def _read_delta(self, choice: Json) -> Iterator[bytes]:
-        delta = _delta(choice)
+        delta = delta_of(choice)
         if says_something(delta.get("error")):
             raise ProviderError(told_error("error", delta["error"]) or {})
-        if any(delta.get(key) for key in _SAYING):
-            self._has_deltas = True
-        else:
+        is_delta = any(delta.get(key) for key in _SAYING)
+        self._has_deltas = self._has_deltas or is_delta
+        if not is_delta:
             delta = {**delta, **self._not_said_yet(choice)}
         self.progress += any(delta.get(key) for key in _SAYING)
         thoughts = {k: delta[k] for k in self.reasoning if isinstance(delta.get(k), str)}
@@ -201,18 +237,17 @@ class ChatReader:
             thoughts["reasoning_details"] = delta["reasoning_details"]
         if thoughts:
             yield self._chunk(thoughts)
-        if text := text_of(delta.get("content")):
-            self._said.append(text)
-        yield from self._say(self._text.feed(self._halves.joined(text)))
+        text = text_of(delta.get("content"))
+        is_piece = is_delta or not text
+        text = self._growing.feed(text) if is_piece else self._growing.end() + text
+        yield from self._say_text(text)
         refusal = delta.get("refusal") or refusal_of(delta.get("content"))
         if refusal:
             self._is_refused = True
+            yield from self._say_text(self._growing.end())
             yield from self._say(self._text.end(is_done=False))
             yield from self._say([Piece("text", text_of(refusal))])
-        for calls in (delta.get("tool_calls"), delta.get("tool_call"), choice.get("tool_calls")):
-            for piece in objects_of(calls):
-                self._calls.add(piece)
-        self._calls.add(delta.get("function_call"))
+        add_calls(self._calls, {**choice, "delta": delta})
 
     def _not_said_yet(self, choice: Json) -> Json:
         """Return what a choice tells beside its delta, without the beginning that was told."""
@@ -221,7 +256,7 @@ class ChatReader:
             text = choice.get("text", choice.get("content"))
             return {"content": text} if text else {}
         rest = {key: message.get(key) for key in _SAYING if message.get(key)}
-        whole, said = text_of(message.get("content")), "".join(self._said)
+        whole, said = text_of(message.get("content")), "".join([*self._said, self._growing.held])
         if whole.startswith(said):
             rest["content"] = whole[len(said) :] if said else message.get("content")
         elif self._has_deltas:
@@ -230,6 +265,11 @@ class ChatReader:
             rest.pop("tool_calls", None)
             rest.pop("function_call", None)
         return rest
+
+    def _say_text(self, text: str) -> Iterator[bytes]:
+        if text:
+            self._said.append(text)
+        yield from self._say(self._text.feed(self._halves.joined(text)))
 
     def _say(self, pieces: Any) -> Iterator[bytes]:
         opening, closing = self.library_tags
@@ -252,8 +292,13 @@ class ChatReader:
 
     def _finished(self) -> Iterator[bytes]:
         """End the response: held text, tool calls, one finish reason, one usage, the end mark."""
+        yield from self._say_text(self._growing.end())
         if not self._has_choice:
             raise BrokenStreamError("no answer at all")
+        self._calls.drop_empty(is_announced=self._finish == finish.CALLS)
+        self._other_calls.drop_empty(is_announced=False)
+        if self._finish == finish.CALLS and not self._calls:
+            self._calls = self._other_calls
         if self._finish == finish.CALLS and not (self._calls or self._said or self._is_refused):
             raise BrokenStreamError("tool calls that are not there")
         reason = finish.FILTER if self._is_refused else self._finish or finish.STOP
@@ -280,41 +325,3 @@ class ChatReader:
 
 def _event(data: Json) -> bytes:
     return b"data: " + json.dumps(whole_characters(data)).encode() + b"\n\n"
-
-
-def _delta(choice: Json) -> Json:
-    """Return a choice's delta as an object: some are only a text."""
-    delta = choice.get("delta")
-    if isinstance(delta, str):
-        return {"content": delta}
-    found = dict_of(delta)
-    if found.get("text") and not found.get("content"):
-        return {**found, "content": found["text"]}
-    return found
-
-
-def _is_message(choice: Json) -> bool:
-    """Whether a choice is a whole answer, and no piece of one."""
-    return bool(dict_of(choice.get("message"))) or choice.get("text") is not None
-
-
-def _index(choice: Json) -> str:
-    """Return a choice's index; one that is not told is the first."""
-    index = choice.get("index")
-    return "0" if index is None else str(index)
-
-
-def _head(data: Json) -> Json:
-    """Return what a chunk says of its response: id and model, cut to their bounds."""
-    names = {key: model_of(data.get(key)) for key in ("id", "model")}
-    return {**_extras(data, _SETTLED), **{key: name for key, name in names.items() if name}}
-
-
-def _extras(data: Json, settled: frozenset[str]) -> Json:
-    """Return the short values of fields that only some provider's library knows."""
-    kinds = (str, int, float, bool)
-    return {
-        key: value
-        for key, value in data.items()
-        if key not in settled and isinstance(value, kinds) and len(str(value)) <= _MAX_EXTRA_CHARS
-    }

@@ -28,8 +28,8 @@ _ERROR_NAMES = frozenset({"error", "exception", "fatal"})
 _FAILURE = re.compile(r".*(error|exception|fatal)")
 _EVENTS = re.compile(r"response\b|message|content|ping")
 """Types of the events of Responses and Messages."""
-_MESSAGES = ("message", "msg", "error_message", "error_msg", "errormessage", "detail")
-_WRONG_STATUS = re.compile("4(?!08|09|25|29)[0-9][0-9]")
+_MESSAGES = ("message", "msg", "error_message", "error_msg", "errormessage", "detail", "status_msg")
+_WRONG_STATUS = re.compile("4(?!08|09|24|25|29|99)[0-9][0-9]")
 _WRONG_REQUEST = "invalid_request_error"
 """The type of an error that has no type and such a status: some libraries know types alone."""
 _CODES = ("code", "status", "status_code", "statuscode", "http_status", "error_code")
@@ -107,11 +107,18 @@ def _as_error(error: object, beside: Json | None = None) -> Json:
     code, kind = _code(codes), fields.get("type")
     if not isinstance(kind, str) or kind == "error":
         kind = _WRONG_REQUEST if code and _WRONG_STATUS.fullmatch(code) else None
+    words = [each for each in (message, _raw(fields)) if isinstance(each, str)]
     return {
-        "message": message[:MAX_WORDS] if isinstance(message, str) else "",
+        "message": " ".join(words)[:MAX_WORDS],
         "code": code,
         "type": kind,
     }
+
+
+def _raw(fields: Json) -> object:
+    """Return what a gateway tells of the words of the provider behind it."""
+    metadata = fields.get("metadata")
+    return metadata.get("raw") if isinstance(metadata, dict) else None
 
 
 def _code(candidates: list[object]) -> str | None:

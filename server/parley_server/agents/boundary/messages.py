@@ -27,6 +27,7 @@ from parley_server.agents.boundary.tool_calls import (
     MAX_ARGUMENT_CHARS,
     MAX_CALLS,
     MAX_ID_CHARS,
+    known_name,
 )
 from parley_server.agents.boundary.usage import clean_usage
 from parley_server.agents.boundary.values import (
@@ -216,7 +217,11 @@ class MessagesReader:
             call_id = f"toolu_{uuid4().hex[:24]}"
         self._call_ids.add(call_id)
         self._kept.add(len(name) + len(call_id))
-        named = {"type": "tool_use", "id": call_id, "name": whole_characters(name)}
+        named = {
+            "type": "tool_use",
+            "id": call_id,
+            "name": known_name(name, lambda: self.request.tool_names),
+        }
         return _ToolUse(number, named, _json_text(block.get("input")))
 
     def _piece(self, data: Json) -> Iterator[bytes]:

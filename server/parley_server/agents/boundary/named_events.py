@@ -10,7 +10,7 @@ from parley_server.agents.boundary.errors import (
     told_error,
 )
 from parley_server.agents.boundary.sse import Event
-from parley_server.agents.boundary.values import parsed, whole_characters
+from parley_server.agents.boundary.values import parsed, unwrapped, whole_characters
 
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of what is kept to the end of one response: by the library, or here until its calls may run."""
@@ -25,7 +25,7 @@ def data_of(event: Event) -> Json:
     Raises: ProviderError: it tells of an error; BrokenStreamError: it is no object.
     """
     try:
-        data = parsed(event.data)
+        data = unwrapped(parsed(event.data))
     except BrokenStreamError:
         data = event.data
     error = told_error(event.name, data)

@@ -19,9 +19,9 @@ class Request:
 
     @cached_property
     def tool_names(self) -> frozenset[str]:
-        """The names of the tools that it offers; of Chat Completions."""
+        """The names of the tools that it offers."""
         tools = [dict_of(tool) for tool in list_of(self._json.get("tools"))]
-        functions = [dict_of(tool.get("function")) for tool in tools]
+        functions = [dict_of(tool.get("function")) or tool for tool in tools]
         return frozenset(str(function["name"]) for function in functions if function.get("name"))
 
     @cached_property

@@ -27,7 +27,7 @@ from parley_server.agents.boundary.function_calls import (
 from parley_server.agents.boundary.named_events import Kept, data_of, kind_of, written
 from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.sse import Event
-from parley_server.agents.boundary.tool_calls import MAX_ID_CHARS
+from parley_server.agents.boundary.tool_calls import MAX_ID_CHARS, known_name
 from parley_server.agents.boundary.usage import clean_usage
 from parley_server.agents.boundary.values import (
     Halves,
@@ -250,7 +250,7 @@ class ResponsesReader:
             "type": "function_call",
             "id": self._own_id(call.item.get("id"), "fc"),
             "call_id": self._own_id(call.item.get("call_id"), "call"),
-            "name": whole_characters(name),
+            "name": known_name(name, lambda: self.request.tool_names),
             "arguments": "",
             "status": "completed",
         }

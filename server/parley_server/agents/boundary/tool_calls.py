@@ -16,13 +16,14 @@ whose arguments are a whole object takes no more of them: what comes then begins
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import uuid4
 
 from parley_server.agents.boundary.errors import BrokenStreamError, Json
-from parley_server.agents.boundary.values import dict_of
+from parley_server.agents.boundary.values import dict_of, objects_in, plain_name
 
 MAX_CALLS = 128
 MAX_ARGUMENT_CHARS = 4 * 1024 * 1024
@@ -32,6 +33,13 @@ _PIECE_COST = 64
 MAX_ID_CHARS = 8192
 """Some gateways keep a signature in the id; a longer one than this is replaced."""
 MAX_NAME_CHARS = 256
+
+_NO_IDS = frozenset({"", "null", "none", "undefined"})
+"""What some servers write where they have no id, in lower case."""
+_LEAKED = re.compile(r"<\|.*", re.DOTALL)
+"""Behind a name: marks of the model's own format, which its server should have read."""
+_PATH = re.compile("[.:/]+")
+"""Stands between a name and what the model was told it belongs to: `functions.weather`."""
 
 _ARGUMENTS = ("arguments", "parameters", "input")
 """Under which name they come: the protocol's own first."""
@@ -180,6 +188,18 @@ class ToolCalls:
         names, name = self.known_names(), "".join(call.names)
         return piece.name in names and name in names and piece.name not in call.names
 
+    def drop_empty(self, *, is_announced: bool) -> None:
+        """Forget calls that say nothing: some servers fill in the field where there is none.
+
+        Args:
+            is_announced: the response says that it asks for tools, so that an id alone is one.
+        """
+        self._calls = [
+            call
+            for call in self._calls
+            if call.names or call.text.strip() or (call.id and is_announced)
+        ]
+
     def settled(self) -> Iterator[Json]:
         """Return the calls, each with its own index and id, a name, and arguments as an object.
 
@@ -187,12 +207,12 @@ class ToolCalls:
         """
         used = set(self.used_ids()) if self._calls else set()
         for index, call in enumerate(self._calls):
-            name = _name(call.names, self.known_names)
+            name = known_name(_name(call.names, self.known_names), self.known_names)
             if not name:
                 raise BrokenStreamError("a tool call has no name")
             call_id = call.id
             if not call_id or call_id in used or len(call_id) > MAX_ID_CHARS:
-                call_id = f"call_{uuid4().hex[:24]}"
+                call_id = new_id()
             used.add(call_id)
             function = {"name": name, "arguments": _arguments(_last_if_growing(call.arguments))}
             own = {"index": index, "id": call_id, "type": "function", "function": function}
@@ -201,7 +221,7 @@ class ToolCalls:
 
 def _read(data: Json) -> _Piece:
     function = dict_of(data.get("function")) or data
-    index, call_id, name = data.get("index"), data.get("id"), function.get("name")
+    index, name = data.get("index"), function.get("name")
     given = (function.get(key) for key in _ARGUMENTS)
     arguments = next((each for each in given if each is not None), None)
     if arguments is None or isinstance(arguments, bool):
@@ -209,14 +229,25 @@ def _read(data: Json) -> _Piece:
     elif not isinstance(arguments, str):
         arguments = json.dumps(arguments)
     has_index = isinstance(index, str | int | float) and index != ""
-    has_id = isinstance(call_id, str | int) and not isinstance(call_id, bool)
     return _Piece(
         index=str(index)[:64] if has_index else None,
-        id=str(call_id).strip() if has_id else "",
+        id=_id(data.get("id")),
         name=name.strip()[:MAX_NAME_CHARS] if isinstance(name, str) else "",
         arguments=arguments,
         extras={k: v for k, v in data.items() if k not in _OWN and v is not None},
     )
+
+
+def _id(told: object) -> str:
+    if not isinstance(told, str | int) or isinstance(told, bool):
+        return ""
+    call_id = str(told).strip()
+    return "" if call_id.lower() in _NO_IDS else call_id
+
+
+def new_id() -> str:
+    """Return an id in the one form that every provider takes: nine letters and digits."""
+    return uuid4().hex[:9]
 
 
 def _completes(call: _Call, piece: _Piece) -> bool:
@@ -226,7 +257,7 @@ def _completes(call: _Call, piece: _Piece) -> bool:
 
 def _loaded(text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
 
@@ -243,6 +274,21 @@ def _name(pieces: list[str], known_names: Names) -> str:
             return name
     is_growing = all(after.startswith(before) for before, after in pairwise(pieces))
     return pieces[-1] if is_growing else joined
+
+
+def known_name(name: str, known_names: Names) -> str:
+    """Return the tool that a name can only mean; or a name that can be sent back.
+
+    Of the latter the model is told that there is no such tool.
+    """
+    known = known_names()
+    if not name or name in known:
+        return name
+    bare = _LEAKED.sub("", name).strip()
+    found = {part for part in (bare, *_PATH.split(bare)) if part in known}
+    if bare and not found:
+        found = {each for each in known if bare == each * (len(bare) // len(each))}
+    return found.pop() if len(found) == 1 else plain_name(name)
 
 
 def _last_if_growing(pieces: list[str]) -> str:
@@ -262,4 +308,19 @@ def _arguments(text: str) -> str:
         inner = _loaded(text)
         if isinstance(inner, str):
             return _arguments(inner)
-    return text
+    return _mended(text)
+
+
+def _mended(text: str) -> str:
+    """Return arguments that only one object can be meant by as JSON; others go on as they are.
+
+    Some servers write control characters as they are, or the object again, or `{}` before it.
+    """
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        found = [each for each in objects_in(text) if each]
+    else:
+        return text
+    is_one = bool(found) and all(each == found[0] for each in found)
+    return json.dumps(found[0], ensure_ascii=False) if is_one else text

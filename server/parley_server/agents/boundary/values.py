@@ -14,8 +14,15 @@ _KEEP_ALIVES = frozenset(
     {"", "ping", "pong", "keepalive", "heartbeat", "noop", "processing", "openrouterprocessing"}
 )
 _LONGEST_KEEP_ALIVE = 64
+_NO_ANSWER = re.compile("reasoning|thinking|thought|summary")
+"""How the kinds of parts begin that hold text which is no part of the answer."""
 _MAX_DEPTH = 8
 """How deep the parts of a content are read: they are lists of objects, not trees."""
+_BETWEEN = re.compile(r"\s*(data:\s*)?")
+"""What may stand between two objects of one line."""
+_MAX_OBJECTS = 1000
+_UNUSABLE_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_NAME = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
 _NOT_LETTERS = re.compile("[^a-z0-9]+")
@@ -37,14 +44,30 @@ def _word(text: str) -> str:
 
 
 def parsed(text: str) -> Any:
-    """Return the JSON of a text.
+    """Return the JSON of a text; its strings may hold control characters as they are.
 
     Raises: BrokenStreamError: it has none.
     """
     try:
-        return json.loads(text, parse_int=_int)
+        return json.loads(text, parse_int=_int, strict=False)
     except (ValueError, RecursionError):
         raise BrokenStreamError("no JSON") from None
+
+
+def objects_in(text: str) -> list[Json]:
+    """Return objects that are written one behind the other; none: there is something else, too."""
+    decoder = json.JSONDecoder(strict=False)
+    found: list[Json] = []
+    place = 0
+    while (between := _BETWEEN.match(text, place)) and between.end() < len(text):
+        try:
+            value, place = decoder.raw_decode(text, between.end())
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(value, dict) or len(found) == _MAX_OBJECTS:
+            return []
+        found.append(value)
+    return found
 
 
 def _int(digits: str) -> int | None:
@@ -99,6 +122,11 @@ def model_of(value: object) -> str:
     return cut(storable(value), MAX_MODEL_BYTES, mark="") if isinstance(value, str) else ""
 
 
+def plain_name(name: str) -> str:
+    """Return a tool's name in the characters and the length that every provider takes."""
+    return _UNUSABLE_IN_NAMES.sub("_", name)[:_MAX_NAME] or "_"
+
+
 def text_of(content: object, depth: int = _MAX_DEPTH) -> str:
     """Return the text of a content: a string, a number, a part, or a list of parts."""
     if isinstance(content, str):
@@ -107,7 +135,9 @@ def text_of(content: object, depth: int = _MAX_DEPTH) -> str:
         return str(content)
     if depth and isinstance(content, dict):
         kind = content.get("type", "text")
-        if not isinstance(kind, str) or "text" not in kind or kind.startswith("reasoning"):
+        if not isinstance(kind, str) or "text" not in kind or _NO_ANSWER.match(kind):
+            return ""
+        if content.get("thought") is True:
             return ""
         text = content.get("text", content.get("content"))
         return text_of(text.get("value") if isinstance(text, dict) else text, depth - 1)
@@ -175,6 +205,12 @@ def dict_of(value: object) -> Json:
 def list_of(value: object) -> list[Any]:
     """Return a list, or an empty one."""
     return value if isinstance(value, list) else []
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the one object of a list that has nothing else, or the value itself."""
+    is_one = isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)
+    return value[0] if is_one else value
 
 
 def objects_of(value: object) -> list[Json]:

@@ -127,7 +127,7 @@ def line_up(
         try:
             one = _same(known, table, own) or _make(table, own, around)
         except BadAgent as error:
-            problems.append(file.problem(("agents", name, "model"), str(error)))
+            problems.append(file.problem(("agents", name, *error.at), str(error)))
             continue
         if one not in made:
             made.append(one)

@@ -23,6 +23,7 @@ _OF_PROVIDERS = ("base_url", "api_key")
 _OF_TOOLS = ("mcp", "tools")
 _OF_OBJECTS = ("base_url", "api_key", "mcp", "tools")
 """What agents must say alike that are one Python object."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FILES = ("instructions_file", "ca_file", "cert_file", "key_file")
 _SECRETS = ("api_key", "token")
 
@@ -150,6 +151,8 @@ def _secret(key: str, value: object, environment: Mapping[str, str]) -> Iterator
         yield Wrong((key,), text)
     for complaint in found.complaints:
         yield Wrong((key,), complaint)
+    if not found.value.isascii():  # it is sent in a header
+        yield Wrong((key,), "has other characters than ASCII in its value: copy the secret again")
 
 
 def _url(key: str, value: object) -> Iterator[Wrong]:
@@ -175,12 +178,30 @@ def _server(server: Raw, folder: Path, environment: Mapping[str, str]) -> Iterat
     cwd = server.get("cwd")
     if isinstance(cwd, str) and ("\0" in cwd or not (folder / cwd).is_dir()):
         yield Wrong(("cwd",), f"is no folder: name one, from the folder {folder} on")
-    for key in ("env", "headers"):
+    for key, complaint_of in (("env", _variable), ("headers", _header)):
         values = server.get(key)
         for name, value in values.items() if isinstance(values, dict) else ():
-            found = filled(value, environment).complaints if isinstance(value, str) else ()
-            for complaint in found:
+            if not isinstance(value, str):
+                continue
+            found = filled(value, environment, has_lines=key == "env")
+            for complaint in found.complaints or complaint_of(name, found.value):
                 yield Wrong((key, name), complaint)
+
+
+def _variable(name: str, value: str) -> Iterator[str]:
+    """Yield why no program can be given a variable."""
+    if not name or "=" in name or "\0" in name:
+        yield "is no name of a variable: it has no = and no NUL"
+    elif "\0" in value:
+        yield "has a NUL character: remove it"
+
+
+def _header(name: str, value: str) -> Iterator[str]:
+    """Yield why a header cannot be sent. Source: RFC 9110, 5.1 and 5.5."""
+    if not _HEADER_NAME.fullmatch(name):
+        yield "is no name of a header: it has letters, digits and dashes, for example Authorization"
+    elif not (value.isascii() and value.isprintable() and value == value.strip()):
+        yield "must be printable ASCII, without line breaks or a space at an end"
 
 
 def _reached(server: Raw) -> Iterator[Wrong]:

@@ -84,6 +84,14 @@ def _text(path: Path) -> str:
         raise bad("is not UTF-8: save it as UTF-8", line) from None
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file with instructions. A byte order mark is no part of it.
+
+    Raises: OSError; ValueError: it is not UTF-8.
+    """
+    return path.read_text(encoding="utf-8-sig").strip()
+
+
 def _fill_in(raw: dict[str, Any], folder: Path, environment: Mapping[str, str]) -> None:
     """Put values in the place of variables and of the names of files. What is wrong stays."""
     for agent in _tables(raw.get("agents")):
@@ -93,7 +101,7 @@ def _fill_in(raw: dict[str, Any], folder: Path, environment: Mapping[str, str]) 
         file = agent.get("instructions_file")
         if isinstance(file, str) and "instructions" not in agent:
             try:
-                agent["instructions"] = (folder / file).read_text(encoding="utf-8").strip()
+                agent["instructions"] = text_of(folder / file)
             except (OSError, ValueError):
                 continue  # `check` has told
     for server in _tables(raw.get("mcp")):

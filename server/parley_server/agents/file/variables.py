@@ -17,8 +17,12 @@ class Filled(NamedTuple):
     """What is wrong with it. It is of no use then."""
 
 
-def filled(text: str, environment: Mapping[str, str]) -> Filled:
-    """Fill the variables in. An empty variable counts as one that is not set."""
+def filled(text: str, environment: Mapping[str, str], *, has_lines: bool = False) -> Filled:
+    """Fill the variables in. An empty variable counts as one that is not set.
+
+    Args:
+        has_lines: whether a value may have any characters, such as those of a key in PEM.
+    """
     names: list[str] = []
     complaints: list[str] = []
 
@@ -30,16 +34,16 @@ def filled(text: str, environment: Mapping[str, str]) -> Filled:
             return "$"
         names.append(name)
         found = environment.get(name, "")
-        complaints.extend(_complaints(name, found))
+        complaints.extend(_complaints(name, found, has_lines=has_lines))
         return found
 
     return Filled(_DOLLAR.sub(value, text), tuple(names), tuple(dict.fromkeys(complaints)))
 
 
-def _complaints(name: str, value: str) -> Iterator[str]:
+def _complaints(name: str, value: str, *, has_lines: bool) -> Iterator[str]:
     if not value:
         yield f"names the variable {name}, which is not set: set it in the server's environment"
-    elif not value.isprintable() or value != value.strip():
+    elif not has_lines and (not value.isprintable() or value != value.strip()):
         yield (
             f"names the variable {name}, whose value has a line break, a control character or a "
             "space at an end: set it without"

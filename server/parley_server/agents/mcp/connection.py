@@ -23,7 +23,7 @@ from pydantic_ai import ModelRetry
 from pydantic_ai.exceptions import ToolFailed
 
 from parley_server.agents.file.definitions import McpServer
-from parley_server.agents.mcp.listing import LeftOut, McpTool
+from parley_server.agents.mcp.listing import MAX_DESCRIPTION_BYTES, LeftOut, McpTool
 from parley_server.agents.mcp.messages import TOO_LONG, UNREADABLE
 from parley_server.agents.mcp.results import Secrets, told
 from parley_server.agents.mcp.session import CLOSE_S, ServerDown, Session, plain
@@ -42,6 +42,8 @@ BROKEN_OFF = "The connection to the tool's server broke off; whether the tool ra
 _READING = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
 """What the library raises of a result that it cannot make sense of."""
 _MAX_COMPLAINT_BYTES = 1024
+MAX_SAID = 1024
+"""How much of the end of a program's standard error is logged, in characters."""
 
 
 class Connection:
@@ -100,7 +102,7 @@ class Connection:
     async def _tools(self, session: Session) -> list[McpTool]:
         return [
             tool._replace(
-                description=self._secrets.hidden(tool.description),
+                description=cut(self._secrets.hidden(tool.description), MAX_DESCRIPTION_BYTES),
                 schema=self._secrets.hidden_in(tool.schema),
             )
             for tool in await session.tools()
@@ -155,7 +157,7 @@ class Connection:
             if ours in error.message:
                 return ours
         if code == INVALID_PARAMS:
-            return self._secrets.hidden(cut(storable(error.message), _MAX_COMPLAINT_BYTES))
+            return cut(self._secrets.hidden(storable(error.message)), _MAX_COMPLAINT_BYTES)
         # Over HTTP, the second may mean that the session is over; a program says it of one call.
         if code == CONNECTION_CLOSED or (code == INVALID_REQUEST and self.table.url):
             session.is_broken = True
@@ -201,7 +203,7 @@ class Connection:
             self._end(session)
             details = {"server": self.name, "error": type(error).__name__, "again_in_s": wait_s}
             if said:
-                details["said"] = self._secrets.hidden(said)
+                details["said"] = self._secrets.hidden(said)[-MAX_SAID:]
             log.warning("MCP server not reached", extra=details)
             raise ServerDown from None
         except asyncio.CancelledError:

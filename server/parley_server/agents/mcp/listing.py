@@ -87,7 +87,7 @@ def read_tools(tools: Sequence[Any]) -> tuple[list[McpTool], list[LeftOut]]:
         described = tool.get("description")
         description = storable(described) if isinstance(described, str) else ""
         schema = {"type": "object", **tool["inputSchema"]}
-        usable.append(McpTool(name, cut(description, MAX_DESCRIPTION_BYTES), schema))
+        usable.append(McpTool(name, description, schema))
     return usable, left_out
 
 

@@ -38,7 +38,7 @@ class Secrets:
             case str():
                 return self.hidden(value)
             case BinaryContent():
-                kind = self.hidden(cut(storable(value.media_type), 100))
+                kind = cut(self.hidden(storable(value.media_type)), 100)
                 return f"[{kind}, {len(value.data)} bytes, left out: only text is passed on]"
             case dict():
                 return {self.hidden_in(key): self.hidden_in(part) for key, part in value.items()}

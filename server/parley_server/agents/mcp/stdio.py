@@ -36,8 +36,9 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 INHERITED = ("PATH", "HOME")
 """Of the worker's environment; all else may be a secret."""
 CHUNK_BYTES = 64 * 1024
-SAID_BYTES = 1024
-"""How much of the end of its standard error is kept while a server starts."""
+SAID_BYTES = 16 * 1024
+"""How much of the end of its standard error is kept while a server starts: more than is logged, so
+that a secret is found whole in it."""
 END_S = 1.0
 """How long a server has to end once its standard input is closed, and again once it is told to."""
 

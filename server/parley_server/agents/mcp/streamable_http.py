@@ -11,6 +11,7 @@ another status, another content type           → an error of the one call (the
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Unpack, cast
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 from fastmcp.client.transports.base import ClientTransport, SessionKwargs, TransportOptions
@@ -24,6 +25,7 @@ from parley_server.agents.mcp.messages import (
     Complain,
     readable,
 )
+from parley_server.proxies import is_on_this_machine
 
 COMPRESSED = "The answer is compressed, which was not asked for."
 CONNECT_S = 10.0
@@ -56,7 +58,7 @@ class HttpTransport(ClientTransport):
         options = transport_options or TransportOptions()
         timeout = httpx2.Timeout(CONNECT_S, read=self._silence_s)
         headers = {**self._headers, "Accept-Encoding": "identity"}
-        bounded = _Bounded(httpx2.AsyncHTTPTransport())
+        bounded = _Bounded(httpx2.AsyncHTTPTransport(proxy=_proxy_for(httpx2.URL(self._url))))
         async with (
             httpx2.AsyncClient(headers=headers, timeout=timeout, transport=bounded) as client,
             streamable_http_client(
@@ -67,6 +69,18 @@ class HttpTransport(ClientTransport):
             ) as session,
         ):
             yield session
+
+
+def _proxy_for(url: httpx2.URL) -> str | None:
+    """Return the proxy that the environment names: the library looks for none beside a transport.
+
+    None: there is none, or it is not for this server.
+    """
+    if is_on_this_machine(url.host) or proxy_bypass(url.host):
+        return None
+    known = getproxies()
+    found = known.get(url.scheme) or known.get("all")
+    return found if not found or "://" in found else f"http://{found}"
 
 
 class _Bounded(httpx2.AsyncBaseTransport):

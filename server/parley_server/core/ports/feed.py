@@ -32,6 +32,14 @@ class FeedStore(Protocol):
         """
         ...
 
+    async def settle(self) -> None:
+        """Have the places that `feed` has returned so far outlive a crash of the database.
+
+        Guarantees: no row appears before a horizon that was read before this began, not after a
+            crash either, nor after a failover to a standby that commits wait for.
+        """
+        ...
+
 
 class FeedUpkeep(Protocol):
     """Keeps the feed. Any method raises StoreUnavailable."""

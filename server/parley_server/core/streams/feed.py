@@ -40,6 +40,8 @@ PENDING_LOOK_S = 0.02
 LONGEST_PENDING_LOOK_S = 0.5
 GATHER_S = 0.03
 """How long a signal is followed by others before it is looked what they were for."""
+SETTLE_S = 10.0
+"""How long cursors may stay where the last settling has moved them: it is a write."""
 
 READING = 6
 """How many statements the watches of a worker run at once, in turn between those who watch. One
@@ -66,6 +68,10 @@ class Feeds:
         self._count = count
         self._pages: Shared[tuple[UUID, FeedPlace], FeedPage] = Shared()
         self._turns: Shared[tuple[object, ...], dict[UUID, tuple[Turn, str]]] = Shared()
+        self._settling: Shared[None, None] = Shared()
+        self._settled: FeedCursor | None = None
+        """No crash of the database takes the feed back behind it. None: not asked yet."""
+        self._settle_at = 0.0
         self._reading = Turnstile(READING, width_of_key=READING_FOR_ONE)
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = 0
@@ -103,6 +109,7 @@ class Feeds:
             self._check_over(watch)
             page = await self._page(watch.scope, watch.place or BEGINNING)
             if watch.skips_old:
+                await self._settle(page)
                 page = watch.skipped(page)
             if not watch.is_continued_by(page):
                 raise CursorExpired(await self._oldest_time(watch.scope))
@@ -112,9 +119,29 @@ class Feeds:
                     yield turn
             is_full = page.is_full
         watch.is_pending = page.is_pending
-        watch.place = max(watch.place or BEGINNING, page.horizon)
-        if not page.is_pending and watch.is_progress_due():
-            yield FeedProgress(FeedCursor(page.epoch, watch.place))
+        is_progress_due = not page.is_pending and watch.is_progress_due()
+        if is_progress_due and self._is_settling_due(page):
+            await self._settle(page)
+        watch.move_on(page, self._settled)
+        if is_progress_due:
+            yield FeedProgress(FeedCursor(page.epoch, watch.place or BEGINNING))
+
+    def _is_settling_due(self, page: FeedPage) -> bool:
+        is_old = asyncio.get_running_loop().time() >= self._settle_at
+        return is_old or self._settled is None or self._settled.epoch != page.epoch
+
+    async def _settle(self, page: FeedPage) -> None:
+        """Have a page's horizon outlive a crash of the database, so that a cursor may go there.
+
+        Postgres gives transaction ids out again that no stored transaction has used: a cursor
+        ahead of the disk would miss what they end.
+        """
+        await self._settling.read(None, self._store.settle)
+        self._settle_at = asyncio.get_running_loop().time() + SETTLE_S
+        reached = page.horizon
+        if self._settled is not None and self._settled.epoch == page.epoch:
+            reached = max(reached, self._settled.place)
+        self._settled = FeedCursor(page.epoch, reached)
 
     async def _told(self, watch: "_FeedWatch", page: FeedPage) -> AsyncGenerator[FeedUpdate, None]:
         """Yield the turns of a page, each as its entry says that it ended."""
@@ -219,6 +246,11 @@ class _FeedWatch:
         """Return a first page without what it holds: all before the horizon is not told."""
         self.skips_old = False
         return replace(page, entries=(), is_full=False)
+
+    def move_on(self, page: FeedPage, settled: FeedCursor | None) -> None:
+        """Go to the horizon of a page that was told, as far as no crash takes the feed back."""
+        if settled is not None and settled.epoch == page.epoch:
+            self.place = max(self.place or BEGINNING, min(page.horizon, settled.place))
 
     def is_progress_due(self) -> bool:
         """Whether to tell that all was told; if so, that is noted as done."""

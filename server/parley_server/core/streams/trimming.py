@@ -30,19 +30,18 @@ class Trimming(Upkeep):
         self._store = store
         self._keep = keep
         # Without a feed there are no cursors, and a cluster refuses the statement (decision 0039).
-        self._is_adopted = not keep
-        self.look_s = LOOK_S if self._is_adopted else AGAIN_S
+        self.look_s = AGAIN_S if keep else LOOK_S
 
     async def adopt(self) -> None:
         """Have cursors expire if the feed was written on another server than this one.
 
         While the database takes no writes nothing ends either: then it is done in the background.
+        It is asked again at each look: the database's address may lead to another server by then.
         """
-        if self._is_adopted:
+        if not self._keep:
             return
         with suppress(StoreUnavailable), waiting_until(monotonic()):
             await self._store.adopt()
-            self._is_adopted = True
             self.look_s = LOOK_S
 
     async def work(self) -> bool:

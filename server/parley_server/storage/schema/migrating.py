@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 
 from parley_server.storage.schema.reaching import NO_LIMITS, UnsafeDatabase
 
@@ -20,9 +21,11 @@ STATEMENT_TIMEOUT = "15min"
 _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
 _ADVICE = {
+    "3F000": "the search_path names no schema that exists: create one, or correct the role's",
     "25006": "the database accepts no writes: name the primary, or wait for the failover",
     "40P01": "a table was in use: run the command again",
     "42501": "name the role that owns the tables in PARLEY_MIGRATE_DATABASE_URL",
+    "42P07": "it has tables of the same names that are not Parley's: create a database for Parley",
     "55P03": "a table was in use for more than 5 s: run the command again later",
 }
 """How to fix a failed migration, by SQLSTATE."""
@@ -37,7 +40,13 @@ def migrate(url: str) -> list[str]:
         config = _alembic_config()
         config.attributes["connection"] = connection
         before = _current(connection)
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise UnsafeDatabase(
+                f"nothing was migrated: the table alembic_version is another application's, or of "
+                f"a later release ({before}): create a database for Parley"
+            ) from None
         applied = ScriptDirectory.from_config(config).iterate_revisions("head", before)
         return [revision.revision for revision in applied][::-1]
 

@@ -17,6 +17,7 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.pq import ConnStatus, PGconn, PollingStatus, abc
 
 CONNECT_S = 5
+OLDEST_RELEASE = 150_000
 
 WORKERS_URL = "PARLEY_DATABASE_URL"
 """The setting with a worker's URL. What the owner of the tables does may have another one."""
@@ -31,7 +32,18 @@ _ADVICE = {
 }
 """Errors that retrying cannot fix, by SQLSTATE class."""
 
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": (
+        *("any", "read-write", "read-only"),
+        *("primary", "standby", "prefer-standby"),
+    ),
+    "gssencmode": ("disable", "prefer", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+}
+_NUMBERS = ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval")
+"""Options of a URL, and what libpq takes for them."""
 
 _STATE = re.compile(rb'\tErrorResponse\t.*? C "(\w{5})"')
 
@@ -48,6 +60,7 @@ SAFE = {
     "fsync": {"on"},
     "full_page_writes": {"on"},
     "synchronous_commit": {"on", "remote_apply"},
+    "track_activities": {"on"},
 }
 """The values that a database's settings must have."""
 
@@ -81,6 +94,11 @@ def check_setting(name: str, value: str) -> None:
             f"the database's encoding is {value}, which cannot store all text: create another "
             "database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
+    if name == "track_activities":
+        raise UnsafeDatabase(
+            f"the database has {name} = {value}, so that an erasure cannot tell which transactions "
+            "it has to wait for: set it to on"
+        )
     raise UnsafeDatabase(
         f"the database has {name} = {value}, which can lose stored answers: set it to on"
     )
@@ -102,7 +120,8 @@ def connected(url: str, setting: str = WORKERS_URL) -> Iterator[Connection[tuple
 
     Args:
         setting: where the URL is from, for the error to name it.
-    Raises: DatabaseAway; UnsafeDatabase: retrying cannot help, or its encoding is wrong.
+    Raises: DatabaseAway; UnsafeDatabase: retrying cannot help, its encoding is wrong, or it is of
+        an old release.
     """
     _check_url(url, setting)
     try:
@@ -111,12 +130,22 @@ def connected(url: str, setting: str = WORKERS_URL) -> Iterator[Connection[tuple
         raise _explained(error, refusal_of(url), setting) from None
     try:
         with connection:
+            _check_release(connection.info.server_version)
             check_setting(
                 "server_encoding", connection.info.parameter_status("server_encoding") or ""
             )
             yield connection
     except (InsufficientPrivilege, psycopg.OperationalError) as error:
         raise _explained(error, error.sqlstate, setting) from None
+
+
+def _check_release(number: int) -> None:
+    """Raise UnsafeDatabase unless a release of Postgres, by its number, is new enough."""
+    if number < OLDEST_RELEASE:
+        raise UnsafeDatabase(
+            f"Parley needs PostgreSQL {OLDEST_RELEASE // 10_000} or newer, and the database is "
+            f"PostgreSQL {number // 10_000}: upgrade it"
+        )
 
 
 def _check_url(url: str, setting: str) -> None:
@@ -133,9 +162,15 @@ def _check_url(url: str, setting: str) -> None:
     for port in str(parts.get("port") or "").split(","):
         if port and not (port.isdecimal() and 0 < int(port) < 65_536):
             raise UnsafeDatabase(f"{setting}: the port must be a number from 1 to 65535")
+    if "@" in str(parts.get("host") or ""):
+        raise UnsafeDatabase(f"{setting} is not a valid URL: write @ in a password as %40")
+    for name, choices in _CHOICES.items():
+        if (parts.get(name) or choices[0]) not in choices:
+            raise UnsafeDatabase(f"{setting}: {name} must be one of {', '.join(choices)}")
+    for name in _NUMBERS:
+        if not str(parts.get(name) or 0).strip().removeprefix("-").isdecimal():
+            raise UnsafeDatabase(f"{setting}: {name} must be a whole number")
     mode = parts.get("sslmode") or "prefer"
-    if mode not in _SSL_MODES:
-        raise UnsafeDatabase(f"{setting}: sslmode must be one of {', '.join(_SSL_MODES)}")
     roots = str(parts.get("sslrootcert") or "system")
     if roots != "system" and str(mode).startswith("verify") and not Path(roots).is_file():
         raise UnsafeDatabase(f"{setting}: the file in sslrootcert does not exist")

@@ -53,7 +53,7 @@ from parley_server.storage.schema.tables import (
     usage_day,
     wait_due,
 )
-from parley_server.storage.statements.hiding import is_any, stage_of
+from parley_server.storage.statements.hiding import stage_of
 from parley_server.storage.statements.parts import (
     LIMIT,
     MAX_BYTES,
@@ -63,6 +63,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     byte_size,
     compiled,
+    is_any,
     literal,
 )
 

@@ -31,11 +31,12 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
     update,
 )
 
 from parley_server.storage.schema.tables import conversation, feed_state, turn, turn_feed
-from parley_server.storage.statements.parts import LIMIT, OWNER, TENANT, ZERO, compiled
+from parley_server.storage.statements.parts import LIMIT, OWNER, TENANT, ZERO, compiled, is_any
 from parley_server.storage.statements.reading import turn_as_read
 
 FEED = bindparam("feed", type_=Uuid)
@@ -159,49 +160,64 @@ def _tenants() -> CTE:
     return tenants.union_all(select(after).where(tenants.c.tenant.is_not(None)))
 
 
+def _end_of_feed(tenants: CTE, *, is_last: bool, older_than: Any, name: str) -> Select[Any]:
+    """Lock those rows at one end of each tenant's feed that are older than a time.
+
+    Only so many are looked at as may be removed, and only if the very first of them is older:
+    looking must not cost more, the more rows there are. What another worker removes is left to it.
+    """
+
+    def from_end(alias: str) -> Any:
+        row = turn_feed.alias(f"{name}_{alias}")
+        order = row.c.xid.desc() if is_last else row.c.xid
+        return row, select().where(row.c.tenant == tenants.c.tenant).order_by(order)
+
+    first, of_first = from_end("first")
+    at_end = of_first.add_columns(first.c.create_time).limit(_ONE).correlate(tenants)
+    looked_at, of_looked_at = from_end("looked_at")
+    some = (
+        of_looked_at.add_columns(looked_at.c.xid)
+        .limit(LIMIT)
+        .correlate(tenants)
+        .subquery(f"{name}_some")
+    )
+    row, of_row = from_end("row")
+    bound = (
+        row.c.xid >= select(func.min(some.c.xid)).scalar_subquery()
+        if is_last
+        else row.c.xid <= select(func.max(some.c.xid)).scalar_subquery()
+    )
+    found = (
+        of_row.add_columns(literal_column(f"{row.name}.ctid").label("place"))
+        .where(at_end.scalar_subquery() < older_than, bound, row.c.create_time < older_than)
+        .limit(LIMIT)
+        .with_for_update(skip_locked=True)
+        .lateral(name)
+    )
+    return select(found.c.place).select_from(tenants.join(found, true()))
+
+
 def _trim() -> Executable:
     """Remove the next rows that are older than they are kept. One row, how many.
 
-    Each tenant's oldest are looked at. What another worker removes is left to it.
+    Rows of another server, which are told no more, may have higher transaction ids than this one
+    has reached: they are removed from the other end, and say nothing of this server's cursors.
     """
     tenants = _tenants()
-    limit = func.now() - _KEEP
-    first, row = turn_feed.alias("first"), turn_feed.alias("fed")
-    has_old = (
-        select(first.c.create_time)
-        .where(first.c.tenant == tenants.c.tenant)
-        .order_by(first.c.xid)
-        .limit(_ONE)
-        .correlate(tenants)
-        .scalar_subquery()
-        < limit
-    )
-    oldest = (
-        select(row.c.owner_id, row.c.xid, row.c.turn_id)
-        .where(row.c.tenant == tenants.c.tenant, row.c.create_time < limit, has_old)
-        .order_by(row.c.xid)
-        .limit(LIMIT)
-        .with_for_update(skip_locked=True)
-        .lateral("oldest")
-    )
-    old = (
-        select(oldest.c.owner_id, oldest.c.xid, oldest.c.turn_id)
-        .select_from(tenants.join(oldest, true()))
-        .limit(LIMIT)
-        .cte("old")
-    )
+    begin_time = select(feed_state.c.begin_time).scalar_subquery()
+    oldest = _end_of_feed(tenants, is_last=False, older_than=func.now() - _KEEP, name="oldest")
+    strange = _end_of_feed(tenants, is_last=True, older_than=begin_time, name="strange")
+    old = union_all(oldest, strange).limit(LIMIT).cte("old")
     gone = (
         delete(turn_feed)
-        .where(
-            tuple_(turn_feed.c.owner_id, turn_feed.c.xid, turn_feed.c.turn_id).in_(
-                select(old.c.owner_id, old.c.xid, old.c.turn_id)
-            )
-        )
-        .returning(turn_feed.c.xid)
+        .where(is_any(literal_column("turn_feed.ctid"), select(old.c.place)))
+        .returning(turn_feed.c.xid, turn_feed.c.create_time)
         .cte("gone")
     )
     is_off = literal_column("interval '0'", Interval) == _KEEP
-    last_gone = select(func.max(gone.c.xid)).scalar_subquery()
+    last_gone = (
+        select(func.max(gone.c.xid)).where(gone.c.create_time >= begin_time).scalar_subquery()
+    )
     # With no feed kept, all that ends from here on is missing as well.
     reached = case((is_off, _HORIZON), else_=func.coalesce(last_gone, ZERO))
     noted = (
@@ -211,6 +227,15 @@ def _trim() -> Executable:
         .cte("noted")
     )
     return select(func.count()).select_from(gone).add_cte(noted)
+
+
+def _settle() -> Executable:
+    """Change nothing, in a commit that waits for the disk, and for a synchronous standby.
+
+    What was written before it is there then as well. Of transactions that nobody waited for, a
+    crash may forget even the ids, and Postgres gives them out again.
+    """
+    return update(feed_state).values(removed_xid=feed_state.c.removed_xid)
 
 
 def _adopt() -> Executable:
@@ -244,5 +269,7 @@ FED_TURNS = compiled(_fed_turns())
 """Read turns that the feed has told of, as they stand now."""
 TRIM_FEED = compiled(_trim())
 """Remove rows of the feed that are older than they are kept, of any owner."""
+SETTLE_FEED = compiled(_settle())
+"""Have what was read of the feed outlive a crash of the database."""
 ADOPT_FEED = compiled(_adopt())
 """Begin the feed anew on another server than the one that it was written on."""

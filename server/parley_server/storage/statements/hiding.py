@@ -48,6 +48,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     abandoned,
     compiled,
+    is_any,
     literal,
 )
 
@@ -61,15 +62,6 @@ _NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
 _STAGE = bindparam("stage", type_=Text)
 QUEUE_PART = literal_column("500", Integer)
 """Of so many started turns a statement removes what they would have said: 256 KiB each, or more."""
-
-
-def is_any(value: ColumnElement[Any], found: Select[Any]) -> ColumnElement[bool]:
-    """Say that a key is one of some that were found.
-
-    As an array: with it the index is used, whatever the planner thinks how many there are. A join
-    could read all rows of the owner.
-    """
-    return value == func.any(func.array(found.scalar_subquery()))
 
 
 def named_ids() -> Select[Any]:

@@ -32,7 +32,7 @@ from parley_server.storage.schema.tables import (
     deletion,
     turn_queue,
 )
-from parley_server.storage.statements.hiding import QUEUE_PART, held_columns, hidden, is_any
+from parley_server.storage.statements.hiding import QUEUE_PART, held_columns, hidden
 from parley_server.storage.statements.listing import conversation_columns, stored_columns
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -49,6 +49,7 @@ from parley_server.storage.statements.parts import (
     USER,
     ZERO,
     compiled,
+    is_any,
     labelled,
     literal,
     noted_owner,

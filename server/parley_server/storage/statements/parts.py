@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     Interval,
     LargeBinary,
+    Select,
     Text,
     Uuid,
     and_,
@@ -304,6 +305,15 @@ def is_next(held: CTE) -> Any:
 def is_idle(held: CTE) -> Any:
     """Say whether no turn of it is open, not even an abandoned one, and no started turn waits."""
     return and_(held.c.open_turn_id.is_(None), held.c.queue_length == ZERO_SMALL)
+
+
+def is_any(value: ColumnElement[Any], found: Select[Any]) -> ColumnElement[bool]:
+    """Say that a key is one of some that were found.
+
+    As an array: with it the index is used, whatever the planner thinks how many there are. A join
+    could read all rows of the owner.
+    """
+    return value == func.any(func.array(found.scalar_subquery()))
 
 
 def byte_size(of: Any) -> ColumnElement[int]:

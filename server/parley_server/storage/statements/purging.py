@@ -43,7 +43,6 @@ from parley_server.storage.schema.tables import (
     turn_step,
     turn_wait,
 )
-from parley_server.storage.statements.hiding import is_any
 from parley_server.storage.statements.parts import (
     CONVERSATION,
     IN_QUEUE,
@@ -54,6 +53,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     byte_size,
     compiled,
+    is_any,
     literal,
 )
 

@@ -17,13 +17,14 @@ from sqlalchemy import (
 )
 
 from parley_server.storage.schema.tables import conversation, owner
-from parley_server.storage.statements.hiding import FROM, is_any
+from parley_server.storage.statements.hiding import FROM
 from parley_server.storage.statements.parts import (
     IS_THERE,
     LIMIT,
     OWNER,
     ZERO_SMALL,
     compiled,
+    is_any,
 )
 
 _EVERY = cast(bindparam("every", type_=Interval), Interval)

@@ -53,6 +53,7 @@ from parley_server.storage.statements.parts import (
     LEASE_END,
     LIMIT,
     NEVER,
+    NOT_EVEN_ONE,
     ONE,
     ONE_SMALL,
     OWNER,
@@ -109,8 +110,15 @@ def _wait() -> Executable:
     held = held_conversation()
     ended = (
         update(turn)
-        # From here on the attempt counts as counted, whatever ends the turn.
-        .values(state=_WAITING, is_counted=true(), attempts=attempts_with(func.now(), null()))
+        .values(
+            state=_WAITING,
+            # From here on the attempt counts as counted, whatever ends the turn.
+            is_counted=true(),
+            attempts=attempts_with(func.now(), null()),
+            # It has not failed: its conversation may be deleted and brought back again and again.
+            spent_attempts=NOT_EVEN_ONE,
+            abandoned_attempts=ZERO_SMALL,
+        )
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, *_as_seen(held))
         .where(turn.c.cancel_requested_time.is_(None))
         .returning(

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -11,6 +13,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from parley_server.certificates import Certificates, ClientFiles, Following, UnusableFiles
 from parley_server.config import BadSettings
+from parley_server.proxies import DIRECT, is_on_this_machine
 
 _PREFIXES = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
 """Of OpenTelemetry's variables. What is said of traces comes first."""
@@ -41,10 +44,19 @@ class Exporter(SpanExporter):
 
 
 def _made(certificates: Certificates | None) -> OTLPSpanExporter:
+    url = urlsplit(_endpoint())
+    # A proxy would read what is not encrypted, and is no way to this machine.
+    is_direct = url.scheme != "https" or is_on_this_machine(url.hostname or "")
+    options: Any = (DIRECT,) if is_direct else None
     if certificates is None:
-        return OTLPSpanExporter()
+        return OTLPSpanExporter(channel_options=options)
     credentials = grpc.ssl_channel_credentials(certificates.ca, certificates.key, certificates.cert)
-    return OTLPSpanExporter(credentials=credentials)
+    return OTLPSpanExporter(credentials=credentials, channel_options=options)
+
+
+def _endpoint() -> str:
+    """Return the collector's URL as the variables name it; empty: they name none."""
+    return next((url for p in _PREFIXES if (url := os.environ.get(f"{p}ENDPOINT"))), "")
 
 
 def _following() -> Following | None:
@@ -52,7 +64,7 @@ def _following() -> Following | None:
 
     Raises: BadSettings.
     """
-    endpoint = next((url for p in _PREFIXES if (url := os.environ.get(f"{p}ENDPOINT"))), "")
+    endpoint = _endpoint()
     prefix = next((p for p in _PREFIXES if f"{p}CERTIFICATE" in os.environ), _PREFIXES[-1])
     names = (f"{prefix}CERTIFICATE", f"{prefix}CLIENT_CERTIFICATE", f"{prefix}CLIENT_KEY")
     ca, cert, key = (Path(path) if (path := os.environ.get(name)) else None for name in names)

@@ -28,6 +28,8 @@ FORM = "must be a2a+grpc://HOST:PORT"
         "a2a+grpc://host:9000/path",
         "a2a+grpc://host:9000?x=1",
         "a2a+grpc://user:secret@host:9000",
+        "a2a+grpc://:secret@host:9000",
+        "a2a+grpc://[::1:9000",
         "a2a+grpcs://host:9000#x",
     ],
 )

@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from parley_server.agents.a2a.asking import MAX_HISTORY_BYTES, Asked
 from parley_server.agents.a2a.state import TaskState
+from parley_server.agents.a2a.texts import Told
 from parley_server.core.model import AgentLimits, AgentRun, Context, Role, WindowMessage
 from support.agent_runs import a_run, a_user_message, an_answer
 
@@ -73,7 +74,7 @@ def test_a_long_history_loses_its_beginning() -> None:
 
 
 def test_only_the_answer_before_has_a_task_to_go_on_with() -> None:
-    state = TaskState("t7", {"a1": 5})
+    state = TaskState("t7", {"a1": Told.of("Which")})
     data = state.dumped("here:1", str(CONVERSATION))
     hello, answer = a_user_message("Hi"), an_answer("Which?")._replace(opaque_state=data)
 
@@ -88,5 +89,8 @@ def test_only_the_answer_before_has_a_task_to_go_on_with() -> None:
     assert None is found(hello, answer, at="there:1")
     assert None is found(answer, hello)
     assert None is found()
+    before = data.replace(b'"digests"', b'"others"')
+    of_before = TaskState("t7", {"a1": Told(5)})
+    assert of_before == found(hello, an_answer("Which?")._replace(opaque_state=before))
     for other in (b"\xff", b"[]", b"{}", b'{"version":1,"provider":["openai","x"]}', b"null"):
         assert None is found(hello, answer._replace(opaque_state=other))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parley_server.agents.a2a.failures import OutOfProtocol
 from parley_server.agents.a2a.reading import Reader
-from parley_server.agents.a2a.texts import Texts
+from parley_server.agents.a2a.texts import Texts, Told
 from support.a2a_scripted import text_parts
 
 IDS = st.sampled_from(["", "t1", "t2", "x" * 300])
@@ -117,28 +117,45 @@ def test_chunks_in_any_order_make_each_artifact_whole(
     told += texts.rest()
 
     assert "\n\n".join(whole.values()) == "".join(told)
-    assert {name: len(text) for name, text in whole.items()} == texts.lengths
+    assert {name: Told.of(text) for name, text in whole.items()} == texts.told_so_far
 
 
 def test_artifacts_of_earlier_turns_are_not_told_again() -> None:
     first = Texts()
     told = [*first.begin("a", text_parts("One"), is_last=False), *first.rest()]
-    second = Texts(first.lengths)
+    second = Texts(first.told_so_far)
     again = [*second.snapshot("a", text_parts("One", " more")), *second.rest()]
+    third = Texts(second.told_so_far)
+    at_last = [*third.snapshot("a", text_parts("One more", ".")), *third.rest()]
 
-    assert (["One"], [" more"]) == (told, again)
-    assert {"a": 8} == second.lengths
+    assert (["One"], [" more"], ["."]) == (told, again, at_last)
+    assert 8 == second.told_so_far["a"].chars
+
+
+@pytest.mark.parametrize("text", ["Yes", "World", "World, and more of it"])
+@pytest.mark.parametrize("is_known", [True, False], ids=["whole", "continued"])
+def test_an_artifact_with_another_text_than_an_earlier_turns_is_told_whole(
+    text: str, is_known: bool
+) -> None:
+    """Fails if as much of it is taken for told: the answer would lack its beginning."""
+    first = Texts() if is_known else Texts({"a": Told.of("Hello")})
+    take = first.begin if is_known else first.append
+    list(take("a", text_parts("Hello" if is_known else "!"), is_last=False))
+    second = Texts(first.told_so_far)
+
+    assert [text] == [*second.snapshot("a", text_parts(text)), *second.rest()]
+    assert Told.of(text) == second.told_so_far["a"]
 
 
 def test_an_artifact_that_begins_again_in_a_later_turn_is_counted_from_there() -> None:
     """Fails if its length counts what was told of the one before: a later snapshot loses text."""
-    texts = Texts({"a": 5, "b": 5})
+    texts = Texts({"a": Told.of("Hello"), "b": Told.of("Hello")})
     told = [*texts.begin("a", text_parts("World!"), is_last=True)]
     told += texts.append("b", text_parts(" more"), is_last=False)
     told += texts.begin("b", text_parts("Hello", " more"), is_last=False)
 
     assert ["World!", "\n\n more"] == told
-    assert {"a": 6, "b": 10} == texts.lengths
+    assert [6, 10] == [texts.told_so_far[name].chars for name in "ab"]
 
 
 def test_a_task_goes_on_only_as_itself() -> None:

@@ -100,6 +100,22 @@ async def test_an_agent_that_asks_for_input_gets_it_in_the_same_task(start: Star
     assert "this, in the task of before: true" == told.text
 
 
+@pytest.mark.parametrize("streams", [True, False], ids=["streams", "no-streams"])
+async def test_an_artifact_that_takes_the_place_of_an_earlier_turns_is_told_whole(
+    streams: bool,
+) -> None:
+    """Fails if so many characters of it are taken for told: a shorter one would be no answer."""
+    first = a_run("offer Red or blue?")
+    async with python_agent(streams=streams) as real, an_agent(real.name) as agent:
+        question = await told_by(agent, first)
+        answered = an_answer(question.text)._replace(opaque_state=question.states[0].data)
+        second = a_run("take Blue.", earlier=[a_user_message("offer"), answered])
+        await asyncio.sleep(0.5)  # the SDK lets go of a task a moment after it has asked
+        told = await told_by(agent, replace(second, conversation_id=first.conversation_id))
+
+    assert ("Red or blue?", "Blue.") == (question.text, told.text)
+
+
 async def test_an_agent_that_has_forgotten_the_task_gets_the_message_as_a_new_one(
     start: Start,
 ) -> None:

@@ -82,6 +82,26 @@ def test_paths_are_relative_to_the_folder_of_the_file(
     assert "Be kind." == found.agents["a"].instructions
 
 
+@pytest.mark.parametrize("before", ["", "\ufeff"], ids=["plain", "byte-order-mark"])
+def test_byte_order_mark_of_instructions_is_told_to_no_agent(tmp_path: Path, before: str) -> None:
+    (tmp_path / "told.md").write_text(f"{before}Be kind.\r\n", encoding="utf-8")
+
+    found = definitions(tmp_path, '[agents.a]\nmodel = "echo"\ninstructions_file = "told.md"\n')
+
+    assert "Be kind." == found.agents["a"].instructions
+
+
+def test_variable_of_a_program_may_have_lines(tmp_path: Path) -> None:
+    """Keys in PEM have: fails if it is held to what a header takes."""
+    (tmp_path / "agents.toml").write_text(
+        '[agents.a]\nmodel = "echo"\n[mcp.m]\ncommand = ["m"]\nenv.KEY = "$PEM"\n'
+    )
+
+    found = read_agents_file(tmp_path / "agents.toml", {"PEM": "-----BEGIN\nAbc=\n"}).definitions
+
+    assert "-----BEGIN\nAbc=\n" == found.mcp["m"].env["KEY"].get_secret_value()
+
+
 DEFAULTS = ServerDefaults("You are a server's.", 100, None)
 
 
@@ -107,6 +127,47 @@ def test_agents_have_the_windows_and_limits_of_their_tables(tmp_path: Path) -> N
     assert (100, "You are a server's.") == (b.window.context_messages, b.window.instructions)
     assert AgentLimits(seconds=2, tool_calls=0) == a.limits
     assert (True, False, "Bird.") == (a.can_rehearse, b.can_rehearse, b.description)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            '[agents.a]\nmodel = "openai:x"\napi_key = "$TOKEN"\n'
+            "[agents.a.tools.pay]\nonce = true\n",
+            "4: agents.a.tools.pay: there is a rule for the tool 'pay', which the agent does not",
+        ),
+        (
+            '[agents.a]\nmodel = "openai:x"\napi_key = "$TOKEN"\n'
+            '[agents.a.tools."a b"]\nrun_by = "caller"\n',
+            "4: agents.a.tools.\"a b\": the rule for the tool 'a b': a tool's name has letters",
+        ),
+        (
+            '[agents.a]\nmodel = "openai:x"\napi_key = "$TOKEN"\nbase_url = "http://ü-☃.com/v1"\n',
+            "4: agents.a.base_url: OPENAI_BASE_URL must be an http or https URL",
+        ),
+        (
+            '[agents.a]\nmodel = "a2a+grpc://far:9"\n\ntoken = "$TOKEN"\n',
+            "4: agents.a.token: token would be sent unencrypted",
+        ),
+        (
+            '[agents.a]\nmodel = "a2a+grpcs://far:9"\n\nca_file = "agents.toml"\n',
+            "4: agents.a.ca_file: ca_file: ",
+        ),
+        (
+            '[agents.a]\nmodel = "a2a+grpc://[::1:9"\n',
+            "2: agents.a.model: 'a2a+grpc://…' must be a2a+grpc://HOST:PORT",
+        ),
+    ],
+    ids=["no-such-tool", "tools-name", "url", "token", "certificates", "bracket"],
+)
+def test_what_only_making_an_agent_finds_is_told_with_its_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(NotLinedUp) as caught:
+        lined_up(tmp_path, text)
+
+    assert str(caught.value).startswith(f"{tmp_path / 'agents.toml'}:{expected}")
 
 
 def test_agents_that_are_made_of_the_same_are_one(tmp_path: Path) -> None:

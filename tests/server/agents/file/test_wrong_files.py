@@ -11,7 +11,13 @@ from parley_server.agents.file.problems import BadAgentsFile
 from parley_server.agents.file.reading import read_agents_file
 
 SECRET = "sk-of-nobody-else"
-ENVIRONMENT = {"KEY": SECRET, "EMPTY": "", "LINES": f"{SECRET}\n"}
+ENVIRONMENT = {
+    "KEY": SECRET,
+    "EMPTY": "",
+    "LINES": f"{SECRET}\n",
+    "ACCENTS": f"{SECRET}é",
+    "PEM": f"-----BEGIN\n{SECRET}\n",
+}
 
 RIGHT = """default = "shop"
 [agents.shop]
@@ -397,6 +403,39 @@ KEYS = {
         [
             "5: mcp.files.prefix: must have letters, digits, dashes and underscores only, "
             '32 at most, for example "files"'
+        ],
+    ),
+    "accents-in-key": (
+        '[agents.a]\nmodel = "openai:x"\napi_key = "$ACCENTS"\n',
+        [
+            "3: agents.a.api_key: has other characters than ASCII in its value: "
+            "copy the secret again"
+        ],
+    ),
+    "env-name": (
+        with_server('command = ["x"]\n[mcp.files.env]\n"A=B" = "c"\n"" = "d"'),
+        [
+            f'{line}: mcp.files.env."{name}": is no name of a variable: it has no = and no NUL'
+            for line, name in ((6, "A=B"), (7, ""))
+        ],
+    ),
+    "env-nul": (
+        with_server('command = ["x"]\nenv = { A = "b\\u0000c" }'),
+        ["5: mcp.files.env.A: has a NUL character: remove it"],
+    ),
+    "header-name": (
+        with_server('url = "http://x/mcp"\nheaders = { "My Token" = "$KEY" }'),
+        [
+            '5: mcp.files.headers."My Token": is no name of a header: it has letters, digits and '
+            "dashes, for example Authorization"
+        ],
+    ),
+    "header-value": (
+        with_server('url = "http://x/mcp"\nheaders = { A = "$ACCENTS", B = "c\\nd" }'),
+        [
+            f"5: mcp.files.headers.{name}: must be printable ASCII, without line breaks or a space "
+            "at an end"
+            for name in "AB"
         ],
     ),
     "header-unset": (

@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from mcp_types import INVALID_PARAMS
 
 from parley_server.agents.file.definitions import McpServer
 from parley_server.agents.mcp import connection
 from parley_server.agents.mcp.connection import BROKEN_OFF, NOT_REACHED
+from parley_server.agents.mcp.listing import MAX_DESCRIPTION_BYTES
 from parley_server.agents.mcp.messages import MAX_MESSAGE_BYTES, TOO_LONG, UNREADABLE
 from parley_server.agents.mcp.servers import AgentServer, McpServers
 from parley_server.agents.mcp.session import ServerDown
@@ -189,6 +191,31 @@ async def test_tools_own_error_is_told_without_the_servers_secrets(
 
     assert failed.endswith("no order 7, key [secret]")
     assert SECRET not in await call(server, "environment")
+
+
+async def test_secret_where_a_servers_words_are_cut_is_hidden_first(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails if words are cut before they are searched: half of a secret is not found."""
+    left = len(MARK.encode()) + 8
+    refusal = {"code": INVALID_PARAMS, "message": "x" * (1024 - left) + SECRET * 9}
+    answer = json.dumps({"jsonrpc": "2.0", "id": "ID", "error": refusal}).replace('"ID"', "ID")
+    described = "x" * (MAX_DESCRIPTION_BYTES - left) + SECRET * 9
+    script = {"tools": [a_tool(description=described)], "results": {"look": {"raw": answer}}}
+    server = serve(a_garbage_table(script, env={"MCP_SCRIPT": json.dumps(script), "T_KEY": SECRET}))
+    says = f"import sys; sys.exit('{SECRET}' + 'x' * 1014)"
+    down = serve(a_garbage_table({}, command=[sys.executable, "-c", says], env={"T_KEY": SECRET}))
+
+    (tool,) = (await server.listed()).tools
+    refused = await call(server, "look")
+    with caplog.at_level(logging.INFO, "parley.agents"), pytest.raises(ServerDown):
+        await down.listed()
+
+    (record,) = [r for r in caplog.records if r.message == "MCP server not reached"]
+    for said in (refused, tool.description, record.__dict__["said"]):
+        assert "xxx" in said
+        assert SECRET[:8] not in said
+        assert SECRET[-8:] not in said
 
 
 async def test_program_gets_what_its_table_names_and_nothing_of_the_workers(

@@ -269,6 +269,7 @@ async def test_several_workers_remove_each_row_once(
 ) -> None:
     monkeypatch.setattr("parley_server.core.streams.trimming.BATCH", 100)
     services = [await start_service() for _ in range(3)]
+    run(database_url, "UPDATE feed_state SET begin_time = 'epoch'")
     run(
         database_url,
         """INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt, create_time)

@@ -256,6 +256,24 @@ async def test_turn_of_a_conversation_that_is_brought_back_can_be_given_its_resu
     assert (1, 3, 0) == (used.turns, used.attempts, used.failed_attempts)
 
 
+async def test_turn_that_waits_again_each_time_it_is_brought_back_uses_up_no_attempt(
+    start_service: StartService,
+) -> None:
+    """Fails when such an attempt counts as one that has failed."""
+    agent = AskingAgent()
+    service = await start_service(agent, trash_days=1, max_attempts=1)
+    waits = await asked(service)
+    for _ in range(2):
+        await service.delete(waits.conversation_id)
+        await service.undelete(waits.conversation_id)
+        again = await asked(service)
+        assert waits.pending_calls == again.pending_calls
+
+    answer = await service.resume(result(waits.pending_calls[0]), request_id="r")
+
+    assert (4, "1. done: sunny") == (len(agent.runs), answer.response)
+
+
 async def test_erasure_removes_what_turns_wait_for(
     start_service: StartService, database_url: str
 ) -> None:

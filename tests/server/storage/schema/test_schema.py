@@ -1,9 +1,12 @@
 """Migrations make the tables that the statements are written for; unsafe databases are refused."""
 
+import asyncio
+import re
 import subprocess
 import sys
 import time
 import uuid
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -15,13 +18,15 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
-from parley_server.storage.schema import migrating, version
+from parley_server.storage.schema import integrity, migrating, version
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from parley_server.storage.schema.tables import metadata
 from parley_server.storage.schema.version import SCHEMA_VERSION
+from support import paths
+from support.databases import as_superuser
 from support.services import StartService
 
 OWNED_TABLES = {
@@ -366,6 +371,16 @@ def test_commit_that_does_not_wait_for_the_disk_is_refused(
         version.check(database_url)
 
 
+def test_database_that_does_not_tell_what_is_under_way_is_refused(
+    database_url: str, postgres_url: str
+) -> None:
+    """Fails when it is taken: an erasure would wait for no transaction, and leave rows behind."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    run(as_superuser(postgres_url), f"ALTER DATABASE {name} SET track_activities = off")
+
+    assert "track_activities = off" in refusal(database_url)
+
+
 def mark(url: str, version: int, oldest_worker: int) -> None:
     """Say what the schema is, and which releases it is for."""
     run(url, f"UPDATE parley_schema SET version = {version}, oldest_worker = {oldest_worker}")
@@ -425,6 +440,72 @@ def test_database_that_cannot_keep_every_text_is_refused(postgres_url: str, enco
                 refuse(url)
     finally:
         run(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class OfAnOldRelease(paths.Path):
+    """A path to a server that seems to be PostgreSQL 14."""
+
+    async def _forward(self, reader: StreamReader, writer: StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(re.sub(rb"(server_version\0)\d\d", rb"\g<1>14", data))
+            await writer.drain()
+
+
+async def test_database_of_an_old_release_is_refused_before_anything_is_changed(
+    empty_url: str,
+) -> None:
+    """Fails when only a start looks: a migration ends in SQL that such a release does not know."""
+    parts = conninfo_to_dict(empty_url)
+    host, port = str(parts["host"]), int(parts.get("port") or 5432)
+    there = paths.to_socket(host) if host.startswith("/") else paths.to_port(port)
+    async with OfAnOldRelease(there).running() as path:
+        url = make_conninfo(
+            empty_url, host="127.0.0.1", port=path.port, sslmode="disable", gssencmode="disable"
+        )
+        for command in (version.migrate, version.check, integrity.examine):
+            with pytest.raises(UnsafeDatabase, match=r"PostgreSQL 15 or newer, and .* 14: up"):
+                await asyncio.to_thread(command, url)
+
+    assert set() == tables(empty_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ada@a,b/x?target_session_attrs=readwrite", "target_session_attrs must be one of any"),
+        ("ada@localhost/x?channel_binding=on", "channel_binding must be one of disable"),
+        ("ada@localhost/x?connect_timeout=5s", "connect_timeout must be a whole number"),
+        ("ada:hunter@2@localhost/x", "write @ in a password as %40"),
+    ],
+)
+def test_mistake_in_a_url_is_named_and_no_outage(url: str, sentence: str) -> None:
+    """Fails when libpq finds it: a worker then waits a minute for a database that is there."""
+    for command in (version.migrate, version.check):
+        with pytest.raises(UnsafeDatabase, match=f"^PARLEY_DATABASE_URL.*{sentence}"):
+            command(f"postgresql://{url}")
+
+
+@pytest.mark.parametrize(
+    ("there", "sentence"),
+    [
+        ("CREATE TABLE message (id int)", "tables of the same names .* create a database"),
+        (
+            "CREATE TABLE alembic_version AS SELECT '4f2a9c'::varchar(32) AS version_num",
+            r"alembic_version is another application's.*\(4f2a9c\): create a database",
+        ),
+        ("DROP SCHEMA public", "search_path names no schema that exists"),
+    ],
+    ids=["tables", "migrations", "no schema"],
+)
+def test_database_of_another_application_is_refused_in_a_sentence(
+    empty_url: str, there: str, sentence: str
+) -> None:
+    run(empty_url, there)
+    before = tables(empty_url)
+    with pytest.raises(UnsafeDatabase, match=sentence):
+        version.migrate(empty_url)
+
+    assert before == tables(empty_url)
 
 
 def test_migrating_a_database_that_takes_no_writes_says_so(empty_url: str) -> None:

@@ -59,7 +59,7 @@ WITH held AS (
           )
         ) AS jsonb_build_array_1
     )
-  ), is_counted = TRUE
+  ), spent_attempts = -1, abandoned_attempts = 0, is_counted = TRUE
   FROM held
   WHERE
     turn.owner_id = :owner

@@ -410,8 +410,8 @@ export interface Conversation {
     | Date
     | undefined;
   /**
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    */
   updateTime:
     | Date

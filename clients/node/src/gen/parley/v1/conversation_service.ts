@@ -7005,7 +7005,8 @@ export const ConversationServiceService = {
   /**
    * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
    *
-   * A turn that is open keeps the instructions that it began with. The conversation does not move in
+   * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+   * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
    * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
    * exactly its own change made, at the next revision.
    *
@@ -7415,7 +7416,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
   /**
    * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
    *
-   * A turn that is open keeps the instructions that it began with. The conversation does not move in
+   * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+   * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
    * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
    * exactly its own change made, at the next revision.
    *
@@ -7774,7 +7776,8 @@ export interface ConversationServiceClient extends Client {
   /**
    * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
    *
-   * A turn that is open keeps the instructions that it began with. The conversation does not move in
+   * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+   * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
    * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
    * exactly its own change made, at the next revision.
    *

@@ -198,8 +198,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -211,8 +211,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -224,8 +224,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1618,8 +1618,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1630,8 +1630,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1646,8 +1646,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1667,8 +1667,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1686,8 +1686,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1712,8 +1712,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1730,8 +1730,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1743,8 +1743,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1759,8 +1759,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-     * orders by it.
+     * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+     * was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>

@@ -77,8 +77,8 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -87,8 +87,8 @@ public interface ConversationOrBuilder extends
   boolean hasUpdateTime();
   /**
    * <pre>
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -97,8 +97,8 @@ public interface ConversationOrBuilder extends
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
-   * orders by it.
+   * When its newest turn began, was run again or went on after a wait, when messages were last appended, or when it
+   * was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>

@@ -971,7 +971,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
-     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+     * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
@@ -1393,7 +1394,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
-     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+     * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
@@ -1803,7 +1805,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
-     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+     * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
@@ -2203,7 +2206,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
-     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+     * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
@@ -2575,7 +2579,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
-     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * An open turn keeps its agent. It is told the instructions that the conversation has when an attempt begins: new
+     * ones if it goes on after it has waited for its caller, or is run again. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).

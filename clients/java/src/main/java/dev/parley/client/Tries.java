@@ -5,6 +5,7 @@ import dev.parley.client.ParleyException.LeaseLost;
 import dev.parley.client.ParleyException.Overloaded;
 import dev.parley.client.ParleyException.Unavailable;
 import io.grpc.Deadline;
+import io.grpc.Status;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.ThreadLocalRandom;
@@ -103,14 +104,16 @@ final class Tries {
         boolean isWaitingForToken = isUnderWay && BearerToken.isMissing(error) && tokenless < MOST_FOR_TOKEN;
         if (hasNoEnd() && isUnderWay) {
             // The server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED.
-            boolean helps = error instanceof Unavailable || error instanceof Overloaded
+            boolean helps = error instanceof Unavailable || isReset(error) || error instanceof Overloaded
                     || error instanceof DeadlineExceeded || isWaitingForToken;
-            return helps && (kind == Kind.WATCH || count < MOST_UNDER_WAY);
+            // A reset that always comes at the same place is no loss: a watch tells it, too.
+            return helps && (kind == Kind.WATCH && !isReset(error) || count < MOST_UNDER_WAY);
         }
         if (error.isPushedBack()) {
             return false;
         }
-        boolean isLost = error instanceof Unavailable || error instanceof LeaseLost || isWaitingForToken;
+        boolean isLost =
+                error instanceof Unavailable || isReset(error) || error instanceof LeaseLost || isWaitingForToken;
         if (!isUnderWay) {
             return isLost && count < MOST;
         }
@@ -119,6 +122,11 @@ final class Tries {
         }
         // The worker that drains hands all its streams to the others, all at once.
         return (isLost || error instanceof Overloaded) && count < MOST_UNDER_WAY;
+    }
+
+    /** Whether a proxy has reset a stream whose server it has lost. gRPC calls that INTERNAL; Parley gives a reason. */
+    private boolean isReset(ParleyException error) {
+        return kind != Kind.CALL && error.code() == Status.Code.INTERNAL && error.reason().isEmpty();
     }
 
     private boolean hasNoEnd() {

@@ -134,6 +134,21 @@ class TriesTest {
         assertTrue(watch.pause(tokenless).isPresent());
     }
 
+    /** A proxy resets a stream whose server it has lost; one that gets no further will not get further. */
+    @Test
+    void aStreamThatWasResetIsTriedAgainAndAWatchNotForEver() {
+        var reset = new ParleyException(Failure.ofOurs(Status.Code.INTERNAL, "x", "", null));
+        var defect = new ParleyException.InternalError(new Failure(
+                "x", Status.Code.INTERNAL, "INTERNAL", Map.of(), null, false, List.of(), "", "", null));
+        for (Tries.Kind kind : List.of(Tries.Kind.TURN_STREAM, Tries.Kind.EXPORT, Tries.Kind.WATCH)) {
+            Tries tries = new Tries(kind, LONG);
+            tries.cameFurther();
+            assertEquals(Optional.empty(), tries.pause(defect));
+            assertEquals(7, IntStream.range(0, 10).filter(n -> tries.pause(reset).isPresent()).count());
+        }
+        assertEquals(Optional.empty(), new Tries(Tries.Kind.CALL, LONG).pause(reset));
+    }
+
     @Test
     void aWatchThatHasBegunIsTriedForEver() {
         Tries tries = new Tries(Tries.Kind.WATCH, Duration.ZERO);
