@@ -99,6 +99,9 @@ async def test_one_chunk_as_the_whole_body_is_cut() -> None:
         ("aabb", ["a", "ab", "b"]),
         ("haha!hahaha!", ["ha", "ha", "!", "haha", "ha!"]),
         ("aaaaaa", ["aaa", "aa", "a"]),
+        ("110100", ["1", "10", "100"]),
+        ("......", [".", "..", "..."]),
+        ("ababcabca", ["ab", "abc", "abca"]),
         ("abaab", ["ab", "a", "ab"]),
     ],
 )

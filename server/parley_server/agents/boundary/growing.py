@@ -2,12 +2,17 @@
 
     "He", "Hello", "Hello you"   is Hello you
     "ha", "haha", "!"            is hahahaha!, as anywhere else
+    "1", "10", "100"             is 110100: digits, spaces and the like do come so
 
-The first three pieces decide: if each begins with the one before and goes on, the server tells the
-whole text again and again. Tokens of one text do not grow so: a longer one would have come first.
+The first three pieces decide: if each begins with the one before and goes on, and the third has
+some different characters, the server tells the whole text again and again. Tokens of one text do
+not grow so: a longer one would have come first.
 """
 
 from dataclasses import dataclass
+
+_MIN_CHARACTERS = 4
+"""How many different ones the third piece has at least."""
 
 
 @dataclass(slots=True)
@@ -34,7 +39,7 @@ class Growing:
             self.held = piece
             return ""
         held, self.held, self._is_decided = self.held, "", True
-        if not is_more:
+        if not is_more or len(set(piece)) < _MIN_CHARACTERS:
             return held + piece
         self._whole = piece
         return piece[len(self._first) :]
