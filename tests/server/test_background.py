@@ -31,6 +31,7 @@ THREAD = "Python tells of it on standard error"
 NOTICED = {
     ("agents/home.py", "self._live_in_thread"): TOLD,
     ("agents/home.py", "self._live"): TOLD,
+    ("agents/local_model.py", "self._keep"): GOES_ON,
     ("agents/mcp/connection.py", "session.close"): LET_GO,
     ("agents/mcp/connection.py", "self._connect"): AWAITED,
     ("agents/mcp/connection.py", "self._refresh"): AWAITED,

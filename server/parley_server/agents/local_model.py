@@ -105,17 +105,26 @@ class LocalModel:
             if self._stopping.is_set():
                 return
             log.error("local model died", extra={"code": code})
-            self._stopping.wait(RESTART_PAUSE_S)
-            with self._starting:
-                if self._stopping.is_set():
-                    return
-                process = self._process = _launched(settings)
+            again = self._again(settings)
+            if again is None:
+                return
+            process = again
+
+    def _again(self, settings: Mapping[str, Any]) -> "subprocess.Popen[bytes] | None":
+        """Start the process until it answers. Returns: None: it is not to run any more."""
+        while not self._stopping.wait(RESTART_PAUSE_S):
             try:
+                with self._starting:
+                    if self._stopping.is_set():
+                        return None
+                    process = self._process = _launched(settings)
                 _url(process)
-            except BadAgent as error:  # it is over, and the next one follows
+            except Exception as error:  # no memory, no port: the next one may have them
                 log.error("local model not started again", extra={"why": str(error)})
             else:
                 log.info("local model started again")
+                return process
+        return None
 
 
 def _launched(settings: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
