@@ -77,10 +77,12 @@ def _database(server_url: str) -> Iterator[str]:
     url = f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        try:
-            version.migrate(url)
-            yield url
-        finally:
+    try:
+        version.migrate(url)
+        yield url
+    finally:  # by the embedded server's superuser: its clean-up may be at work there
+        admin = server_url.replace("//parley@", "//postgres@")
+        with psycopg.connect(admin, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

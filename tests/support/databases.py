@@ -69,16 +69,25 @@ def template(postgres_url: str) -> Iterator[str]:
 @contextmanager
 def a_database(postgres_url: str, template: str) -> Iterator[str]:
     """Make a migrated, empty database. Yields: its URL."""
+    # The files, as they are, and with them what the first connection would have to compute: half
+    # the processor time of writing each page to the log, and this is each test's.
+    with a_new_database(postgres_url, f"TEMPLATE {template} STRATEGY FILE_COPY") as url:
+        yield url
+
+
+@contextmanager
+def a_new_database(postgres_url: str, how: str = "") -> Iterator[str]:
+    """Make a database that belongs to the URL's role. Yields: its URL.
+
+    Args:
+        how: what CREATE DATABASE is told of it; default: nothing is in it.
+    """
     name = f"parley_test_{uuid.uuid4().hex[:12]}"
-    owner = conninfo_to_dict(postgres_url)["user"]
-    # One connection for both: each costs a test 7 ms. A superuser, since another role's connections
-    # may be there at the end.
+    owner = conninfo_to_dict(postgres_url).get("user", "DEFAULT")
+    # One connection for both: each costs a test 7 ms. A superuser's: at the end other roles may be
+    # connected, and Postgres' own clean-up.
     with psycopg.connect(as_superuser(postgres_url), autocommit=True) as connection:
-        # The files, as they are, and with them what the first connection would have to compute:
-        # half the processor time of writing each page to the log, and this is each test's.
-        connection.execute(
-            f"CREATE DATABASE {name} OWNER {owner} TEMPLATE {template} STRATEGY FILE_COPY"
-        )
+        connection.execute(f"CREATE DATABASE {name} OWNER {owner} {how}")
         try:
             yield with_database(postgres_url, name)
         finally:

@@ -17,7 +17,7 @@ from parley_server.storage.schema.row_security import OWNED_TABLES
 from parley_server.storage.statements import sql
 from parley_server.storage.statements.listing import LOOKED_AT
 from support.agents import Gate, ScriptedAgent
-from support.databases import as_superuser
+from support.databases import a_new_database, as_superuser
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id, reason_of
 from support.two_owners import (
@@ -302,18 +302,11 @@ def stored_conversation(
 @pytest.fixture(scope="module")
 def long_url(postgres_url: str, template: str) -> Iterator[str]:
     """A database with a conversation of 10,000 messages among many short ones."""
-    name = f"parley_long_{uuid.uuid4().hex[:12]}"
-    base, _, query = postgres_url.partition("?")
-    url = f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        try:
-            for owner in (OURS, THEIRS):
-                for _ in range(20):
-                    stored_conversation(url, 30, owner)
-            yield url
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with a_new_database(postgres_url, f"TEMPLATE {template}") as url:
+        for owner in (OURS, THEIRS):
+            for _ in range(20):
+                stored_conversation(url, 30, owner)
+        yield url
 
 
 @pytest.fixture(scope="module")

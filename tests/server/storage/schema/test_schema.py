@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-import uuid
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -26,7 +25,7 @@ from parley_server.storage.schema.reaching import UnsafeDatabase
 from parley_server.storage.schema.tables import metadata
 from parley_server.storage.schema.version import SCHEMA_VERSION
 from support import paths
-from support.databases import as_superuser
+from support.databases import a_new_database, as_superuser
 from support.services import StartService
 
 OWNED_TABLES = {
@@ -70,12 +69,8 @@ def engine_of(url: str) -> sqlalchemy.Engine:
 @pytest.fixture
 def empty_url(postgres_url: str) -> Iterator[str]:
     """A database without anything in it."""
-    name = f"parley_empty_{uuid.uuid4().hex[:12]}"
-    url = with_database(postgres_url, name)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+    with a_new_database(postgres_url) as url:
         yield url
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def with_database(url: str, name: str) -> str:
@@ -430,16 +425,11 @@ async def test_worker_starts_on_a_newer_schema_that_suits_it(
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_database_that_cannot_keep_every_text_is_refused(postgres_url: str, encoding: str) -> None:
     """Fails when it is taken: what was said comes back as something else, or as a traceback."""
-    name = f"parley_{encoding.lower()}_{uuid.uuid4().hex[:8]}"
-    url = with_database(postgres_url, name)
     how = f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
-    run(postgres_url, f"CREATE DATABASE {name} {how}")
-    try:
+    with a_new_database(postgres_url, how) as url:
         for refuse in (version.check, version.migrate):
             with pytest.raises(UnsafeDatabase, match="ENCODING 'UTF8' TEMPLATE template0"):
                 refuse(url)
-    finally:
-        run(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class OfAnOldRelease(paths.Path):
