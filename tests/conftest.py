@@ -31,6 +31,7 @@ pytest_plugins = [
     "support.torture.experiments",
     "support.torture.replicated",
     "support.traced_workers",
+    "support.web_proxies",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

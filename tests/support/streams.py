@@ -34,5 +34,15 @@ async def _rest_of(stream: Stream) -> list[Any]:
     return events
 
 
+async def until_progress(watch: Stream) -> list[pb.WatchTurnsResponse]:
+    """Read a watch of turns until it says that all was told; the progress comes last."""
+    updates: list[pb.WatchTurnsResponse] = []
+    while not updates or not updates[-1].HasField("progress"):
+        update = await watch.read()
+        assert isinstance(update, pb.WatchTurnsResponse), update
+        updates.append(update)
+    return updates
+
+
 def text_of(events: list[pb.StreamChatResponse]) -> str:
     return "".join(e.chunk.text for e in events)

@@ -102,6 +102,23 @@ class Tasks:
 
 
 @contextmanager
+def told_defects(to: logging.Logger, what: str, **known: object) -> Iterator[None]:
+    """Tell of a defect that the block meets in the log, and go on behind it.
+
+    Args:
+        what: has not been done then.
+        known: of what the block is for.
+    Raises: StoreUnavailable: that is no defect.
+    """
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except Exception:  # of which the log tells type and place
+        to.exception(what, extra={key: str(value) for key, value in known.items()})
+
+
+@contextmanager
 def told_if_left(task: asyncio.Task[Any]) -> Iterator[None]:
     """Wait for a task inside the block; once it is left before, a defect is told in the log."""
     try:

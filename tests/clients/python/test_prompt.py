@@ -128,9 +128,8 @@ async def test_a_signal_during_an_answer_leaves_the_terminal_as_it_was(
         terminal.kill(number)
         assert 128 + number == terminal.ended()
         assert (True, True) == terminal.settings
-        loop.call_soon_threadsafe(
-            speaker.say, None
-        )  # the turn goes on, and is waited for at the end
+        # The turn goes on without its caller, and is waited for at the end.
+        loop.call_soon_threadsafe(speaker.say, None)
 
     await talked(talk, address_of(service))
 

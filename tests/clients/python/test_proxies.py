@@ -1,25 +1,13 @@
 """Proxies that variables name: none gets to see what has to go straight to the server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from parley_client import AsyncParleyClient, ParleyClient, Unavailable
 from parley_client.channels import Credentials
 from support.scripted_server import an_answer, scripted
-from support.web_proxies import RecordingProxy, a_recording_proxy
-
-
-@pytest.fixture
-async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordingProxy]:
-    """A proxy that all variables name."""
-    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    async with a_recording_proxy() as proxy:
-        for name, url in proxy.variables.items():
-            monkeypatch.setenv(name, url)
-        yield proxy
+from support.web_proxies import RecordingProxy
 
 
 async def said(kind: str, address: str, credentials: Credentials = None) -> str:

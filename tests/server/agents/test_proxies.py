@@ -1,7 +1,5 @@
 """Proxies that variables name: none gets to see what a worker asks of agents on this machine."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from parley_server.agents.a2a.access import Access
@@ -13,18 +11,7 @@ from parley_server.core.errors import AgentUnavailable
 from support.a2a_scripted import Ids, Said, ScriptedRemote, a_message, an_agent
 from support.agent_runs import a_run, told_by
 from support.fake_openai import FakeOpenAI, Say
-from support.web_proxies import RecordingProxy, a_recording_proxy
-
-
-@pytest.fixture
-async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordingProxy]:
-    """A proxy that all variables name."""
-    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    async with a_recording_proxy() as proxy:
-        for name, url in proxy.variables.items():
-            monkeypatch.setenv(name, url)
-        yield proxy
+from support.web_proxies import RecordingProxy
 
 
 def hello(ids: Ids) -> list[Said]:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import BadSettings
 from parley_server.process.agents import FiledAgents, agents_for
 from parley_server.process.worker import Worker
@@ -222,20 +223,27 @@ def held_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "agent support.held_module:agent"]
 
 
-async def test_attempt_keeps_its_agent_which_is_closed_after_it(
-    start_service: StartService, path: Path
-) -> None:
-    """Fails without Uses: the agent is closed under the turn, which then fails."""
+async def turn_of_a_gone_agent(
+    start_service: StartService, path: Path, **asked: Any
+) -> tuple[Service, "asyncio.Task[pb.ChatResponse]"]:
+    """Begin a turn of the agent `held`, and remove that from the file while it answers."""
     text = read(path)
     write(path, f'{text}[agents.held]\nmodel = "python:support.held_module:agent"\n')
     held_module.entered.clear()
     held_module.opened.clear()
     service = await start_service(agents_file=path)
-    turn = asyncio.create_task(service.chat(agent="held"))
+    turn = asyncio.create_task(service.chat(**asked))
     await asyncio.to_thread(held_module.entered.wait, 20)
     write(path, text)
-
     await agents_of(service).reload()
+    return service, turn
+
+
+async def test_attempt_keeps_its_agent_which_is_closed_after_it(
+    start_service: StartService, path: Path
+) -> None:
+    """Fails without Uses: the agent is closed under the turn, which then fails."""
+    service, turn = await turn_of_a_gone_agent(start_service, path, agent="held")
 
     assert ("INVALID_ARGUMENT", "AGENT_UNKNOWN") == await refused(service.chat(agent="held"))
     assert 1 == len(held_threads())
@@ -248,16 +256,8 @@ async def test_turn_is_followed_and_replayed_by_its_call_when_its_agent_is_gone(
     start_service: StartService, path: Path
 ) -> None:
     """Fails if the call's agent is looked for first: a lost stream could not be taken up again."""
-    text = read(path)
-    write(path, f'{text}[agents.held]\nmodel = "python:support.held_module:agent"\n')
-    held_module.entered.clear()
-    held_module.opened.clear()
-    service = await start_service(agents_file=path)
     asked: dict[str, Any] = {"agent": "held", "conversation_id": an_id(), "allow_missing": True}
-    turn = asyncio.create_task(service.chat(**asked, request_id="r1"))
-    await asyncio.to_thread(held_module.entered.wait, 20)
-    write(path, text)
-    await agents_of(service).reload()
+    service, turn = await turn_of_a_gone_agent(start_service, path, **asked, request_id="r1")
     try:
         following = aiter(service.stream(**asked, request_id="r1"))
         started = await anext(following)

@@ -12,10 +12,10 @@ import grpc
 from a2a.types import a2a_pb2, a2a_pb2_grpc
 from a2a.utils.constants import PROTOCOL_VERSION_CURRENT, VERSION_HEADER
 
+from parley_server import proxies
 from parley_server.agents.a2a.access import Access, Address
 from parley_server.agents.a2a.failures import OutOfProtocol
 from parley_server.certificates import Certificates
-from parley_server.proxies import DIRECT
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 CANCEL_S = 5.0
@@ -52,9 +52,7 @@ class _Channel:
         self.certificates = certificates
         self.calls = 0
         """How many are under way."""
-        # A proxy would read what is not encrypted, and is no way to this machine.
-        is_direct = not address.is_tls or address.is_on_this_machine
-        options = [*_OPTIONS, *([DIRECT] if is_direct else [])]
+        options = [*_OPTIONS, *proxies.options(address.host, is_encrypted=address.is_tls)]
         if address.is_tls:
             credentials = grpc.ssl_channel_credentials(
                 certificates.ca, certificates.key, certificates.cert

@@ -3,10 +3,9 @@
 import logging
 
 from parley_server.core.attempts.ending import Ending
-from parley_server.core.errors import StoreUnavailable
-from parley_server.core.failures import raised_at
 from parley_server.core.model import FailureReason, Owner, Turn, TurnState, WaitEnd, WaitKey
 from parley_server.core.ports import WaitStore
+from parley_server.core.tasks import told_defects
 from parley_server.core.upkeep import Upkeep
 
 log = logging.getLogger("parley.upkeep")
@@ -35,15 +34,10 @@ class Expiring(Upkeep):
 
     async def _ended(self, key: WaitKey) -> bool:
         """End a turn. Returns: False: it met a defect, which keeps no other one waiting."""
-        try:
+        with told_defects(log, "wait not ended", turn_id=key.turn_id):
             await self._end(key)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            known = {"turn_id": str(key.turn_id), "place": raised_at(error)}
-            log.exception("wait not ended", extra=known)
-            return False
-        return True
+            return True
+        return False
 
     async def _end(self, key: WaitKey) -> None:
         found = await self.waits.find(key)

@@ -33,7 +33,7 @@ from parley_server.core.model import (
     TurnState,
 )
 from parley_server.core.ports import QueueStore, Store
-from parley_server.core.tasks import wait_any
+from parley_server.core.tasks import told_defects, wait_any
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import subtract
 
@@ -223,14 +223,9 @@ class Starting:
 
     async def _begin_or_tell(self, key: QueueKey) -> bool:
         """Do as `_begin`. A defect that one queue meets keeps no other from its turn."""
-        try:
+        with told_defects(log, "started turn not begun", conversation_id=key.conversation_id):
             return await self._begin(key)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            known = {"conversation_id": str(key.conversation_id), "place": raised_at(error)}
-            log.exception("started turn not begun", extra=known)
-            return False
+        return False
 
     async def _begin(self, key: QueueKey) -> bool:
         """Begin the first turn of a queue, and leave it to a task. Returns: whether to look again.

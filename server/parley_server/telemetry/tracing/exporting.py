@@ -11,9 +11,9 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from parley_server import proxies
 from parley_server.certificates import Certificates, ClientFiles, Following, UnusableFiles
 from parley_server.config import BadSettings
-from parley_server.proxies import DIRECT, is_on_this_machine
 
 _PREFIXES = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
 """Of OpenTelemetry's variables. What is said of traces comes first."""
@@ -45,9 +45,8 @@ class Exporter(SpanExporter):
 
 def _made(certificates: Certificates | None) -> OTLPSpanExporter:
     url = urlsplit(_endpoint())
-    # A proxy would read what is not encrypted, and is no way to this machine.
-    is_direct = url.scheme != "https" or is_on_this_machine(url.hostname or "")
-    options: Any = (DIRECT,) if is_direct else None
+    direct = proxies.options(url.hostname or "", is_encrypted=url.scheme == "https")
+    options: Any = tuple(direct) or None
     if certificates is None:
         return OTLPSpanExporter(channel_options=options)
     credentials = grpc.ssl_channel_credentials(certificates.ca, certificates.key, certificates.cert)

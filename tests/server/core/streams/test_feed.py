@@ -23,7 +23,7 @@ from support.services import (
     refused,
     until_true,
 )
-from support.streams import Stream
+from support.streams import until_progress
 
 pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
 
@@ -39,16 +39,6 @@ def run(database_url: str, statement: str) -> None:
     """Do something to the rows, as somebody whom no policy holds."""
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
         connection.execute(statement)
-
-
-async def until_progress(watch: Stream) -> list[Update]:
-    """Read a watch until it says that all was told; the progress comes last."""
-    updates: list[Update] = []
-    while not updates or not updates[-1].HasField("progress"):
-        update = await watch.read()
-        assert isinstance(update, Update), update
-        updates.append(update)
-    return updates
 
 
 async def test_feed_tells_what_has_ended_and_then_what_ends(service: Service) -> None:

@@ -19,18 +19,9 @@ from parley_server.rpc import page_tokens
 from support.databases import as_superuser
 from support.processes import ServerProcess
 from support.services import Service, StartService, an_id, details_of, info_of, metadata, refused
-from support.streams import Stream
+from support.streams import Stream, until_progress
 
 WRITERS, TURNS = 50, 6
-
-
-async def until_progress(watch: Stream) -> list[pb.WatchTurnsResponse]:
-    updates: list[pb.WatchTurnsResponse] = []
-    while not updates or not updates[-1].HasField("progress"):
-        update = await watch.read()
-        assert isinstance(update, pb.WatchTurnsResponse), update
-        updates.append(update)
-    return updates
 
 
 def run(database_url: str, statement: str, *values: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from support.databases import as_superuser
 from support.services import StartService, refused
-from support.streams import Stream
+from support.streams import until_progress
 
 NEXT = "SELECT pg_current_xact_id()::text::bigint"
 EXPIRED = ("FAILED_PRECONDITION", "CURSOR_EXPIRED")
@@ -22,15 +22,6 @@ def run(url: str, *statements: LiteralString) -> None:
     with psycopg.connect(as_superuser(url), autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)
-
-
-async def until_progress(watch: Stream) -> list[pb.WatchTurnsResponse]:
-    updates: list[pb.WatchTurnsResponse] = []
-    while not updates or not updates[-1].HasField("progress"):
-        update = await watch.read()
-        assert isinstance(update, pb.WatchTurnsResponse), update
-        updates.append(update)
-    return updates
 
 
 def burn(url: str, until: int) -> int:
