@@ -33,7 +33,9 @@ QUEUED = messages.TURN_STATE_QUEUED
 class Held:
     """A script that holds what is said as "hold", and notes what it was asked in which order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: str) -> None:
+        """Hold what begins like others, too."""
+        self.held = ("hold", *others)
         self.entered = asyncio.Event()
         self.opened = asyncio.Event()
         self.asked: list[tuple[str, str]] = []
@@ -44,7 +46,7 @@ class Held:
         self.asked.append((run.owner.user, said))
         if self.fails:
             raise self.fails.pop()
-        if said.startswith("hold"):
+        if said.startswith(self.held):
             self.entered.set()
             await self.opened.wait()
         async for event in say_back(run):
@@ -286,7 +288,7 @@ async def test_request_id_is_shared_with_chat_and_stream(start_service: StartSer
 
 
 async def test_chat_waits_for_its_turn_to_begin(start_service: StartService) -> None:
-    script = Held()
+    script = Held("second")
     service = await start_service(ScriptedAgent(script))
     turn = await held(service, script)
     fields = {"conversation_id": turn.conversation_id, "request_id": "r"}
@@ -295,8 +297,11 @@ async def test_chat_waits_for_its_turn_to_begin(start_service: StartService) -> 
     stream = service.stream("second", **fields)
     again = await service.start("second", **fields)
     script.opened.set()
+    script.opened.clear()  # the second turn is held as well, until the stream has seen it begin
+    events = [await anext(following := aiter(stream))]
+    script.opened.set()
     answer = await chat
-    events = [event async for event in stream]
+    events += [event async for event in following]
 
     assert (QUEUED, True, queued.turn_id) == (
         again.turn.state,
